@@ -1,0 +1,41 @@
+# The newcomer's commands: `make run` and `make test`. Everything lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check soak bench format reference clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	touch $@
+
+run: $(VENV)/.installed          ## the demo: a simulated internet and a real Sluice
+	$(BIN)/sluice demo
+
+check: $(VENV)/.installed        ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check                      ## checks and every test, as CI runs it
+	$(BIN)/pytest -n 2 -m 'not soak and not serial'
+	$(BIN)/pytest -m 'serial and not soak'
+
+soak: $(VENV)/.installed         ## the long counts
+	$(BIN)/pytest -m soak --timeout 7200
+
+bench: $(VENV)/.installed        ## the speed, against peers on the same machine
+	$(BIN)/python -m bench
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+reference: $(VENV)/.installed    ## write the generated reference pages
+	$(BIN)/python -m mta.config.reference
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

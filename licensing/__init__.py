@@ -1,0 +1,1 @@
+"""Licences: files the vendor signs, and what they allow now. Never imports `mta`."""

@@ -1,0 +1,1 @@
+"""IO: the clock, sockets, files, threads and the log. Thin: it holds no rules of mail."""

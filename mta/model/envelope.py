@@ -1,0 +1,134 @@
+"""The envelope and its parts: sender, recipients, message, and the name of a queue (RFC 5321, RFC 3461)."""
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import NamedTuple
+
+
+class QueueKey(NamedTuple):
+    """The name of a queue: where mail goes, and which virtual MTA sends it.
+
+    A NamedTuple, not a dataclass: it is hashed several times a message, and a tuple's hash is C code.
+    """
+
+    domain: str
+    vmta: str
+
+    def __str__(self) -> str:
+        return f"{self.domain}/{self.vmta}"
+
+
+def parse_queue_key(text: str, default_vmta: str = "default") -> QueueKey:
+    """Parse `domain/vmta` or `domain` as an operator writes it."""
+    domain, _, vmta = text.strip().lower().partition("/")
+    if not domain:
+        raise ValueError("a queue is named domain/vmta, for example gmail.com/default")
+    return QueueKey(domain, vmta or default_vmta)
+
+
+class Content(IntFlag):
+    """What a next hop must bear to take the message unchanged."""
+
+    PLAIN = 0
+    EIGHT_BIT = 1  # bytes over 127 in the body: needs 8BITMIME (RFC 6152)
+    UTF8 = 2  # UTF-8 in addresses or header: needs SMTPUTF8 (RFC 6531)
+
+
+@dataclass(slots=True)
+class Message:
+    """What the queues and records need to know of a message; its body stays in the spool.
+
+    `number` is unique within its spool for ever; `spool` is the index of that spool in this worker.
+    """
+
+    spool: int
+    number: int
+    sender: str  # "" is the null sender
+    size: int  # bytes of prefix and body
+    received_at: float  # seconds since the epoch, by the worker's clock
+    vmta: str
+    job: str = ""
+    envid: str = ""  # xtext as received (RFC 3461 §4.4)
+    ret: str = ""  # "", "FULL" or "HDRS"
+    content: Content = Content.PLAIN
+    source_kind: str = "smtp"  # smtp | http | pickup | notice
+    source_ip: str = ""
+    source_name: str = ""  # the EHLO name of the feeder
+    user: str = ""  # the AUTH user
+    licence_held_s: float = 0.0  # the spool's total of licence holds when it was accepted
+
+
+class Entry:
+    """One recipient of one message in a queue.
+
+    Mutable and slotted, compared by identity: hundreds of thousands pass through a scheduler. `number` is unique
+    within its spool for ever.
+    """
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "crashes",
+        "due",
+        "first_attempt",
+        "key",
+        "may_repeat",
+        "message",
+        "notify",
+        "number",
+        "orcpt",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        key: QueueKey,
+        address: str,
+        *,
+        number: int = 0,
+        notify: str = "",
+        orcpt: str = "",
+        due: float = 0.0,
+        attempts: int = 0,
+        first_attempt: float = 0.0,
+        crashes: int = 0,
+        may_repeat: bool = False,
+    ) -> None:
+        self.message = message
+        self.key = key
+        self.address = address
+        self.number = number
+        self.notify = notify  # as received: "", "NEVER" or a list of SUCCESS,FAILURE,DELAY
+        self.orcpt = orcpt  # as received: "" or "rfc822;xtext"
+        self.due = due
+        self.attempts = attempts
+        self.first_attempt = first_attempt  # 0.0: none yet
+        self.crashes = crashes
+        self.may_repeat = may_repeat  # it may reach the recipient twice; its next event says so
+
+    def __repr__(self) -> str:
+        return f"Entry({self.message.number}.{self.number} {self.address} in {self.key})"
+
+
+@dataclass(frozen=True, slots=True)
+class SpillFile:
+    """A body too large for a row: a finished file under the spool's `bodies/`, already fsynced, directory too."""
+
+    path: str
+    size: int
+
+
+@dataclass(slots=True)
+class Draft:
+    """A message about to be accepted: what the intake hands to the spool.
+
+    `prefix` is what we add in front (Received, DKIM-Signature, …) and ends with CRLF; `body` is the message as
+    received: its own header fields, the blank line, and the body. They go out one after the other.
+    """
+
+    message: Message
+    entries: list[Entry]
+    prefix: bytes
+    body: bytes | SpillFile
+    event: object | None = None  # the reception event, written in the same transaction
+    notes: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,38 @@
+"""Errors by whose fault they are: ours (`SpoolError`), the peer's (`ProtocolError`), the operator's (`ConfigError`).
+
+A remote refusal is none of these: it is a value (`mta.model.outcome`).
+"""
+
+from dataclasses import dataclass
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol; the driver closes that connection."""
+
+
+class AddressError(ValueError):
+    """An envelope address that cannot be parsed; its text says why."""
+
+
+class SpoolError(Exception):
+    """Durable state could not be written; nothing of that batch may be acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in the configuration: where it is, what is wrong, what to do."""
+
+    file: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: {self.text}" if self.key else f"{self.file}: {self.text}"
+
+
+class ConfigError(Exception):
+    """The operator's mistakes, all of them at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems

@@ -1,0 +1,106 @@
+"""The facts we write once: events of the outbox, encoded with msgspec (arrays of fields: small and fast).
+
+An event is written in the same transaction as the state it tells of, and read by the followers. Fields are only ever
+appended, so that a newer release reads an older outbox.
+"""
+
+import msgspec
+
+
+class Received(msgspec.Struct, array_like=True, tag="r", gc=False):
+    """A message was accepted; one event a message."""
+
+    at: float
+    message: int
+    sender: str
+    recipients: int
+    size: int
+    vmta: str
+    job: str
+    envid: str
+    source_kind: str
+    source_ip: str
+    source_name: str
+    user: str
+    local_ip: str = ""
+
+
+class Attempt(msgspec.Struct, array_like=True, tag="a", gc=False):
+    """An attempt for one recipient ended. `kind`: d delivered, b bounced (or expired, or deleted), t deferred."""
+
+    kind: str
+    at: float
+    message: int
+    entry: int
+    sender: str
+    recipient: str
+    orcpt: str
+    domain: str
+    vmta: str
+    job: str
+    envid: str
+    size: int
+    queued_at: float
+    first_attempt: float
+    attempts: int
+    code: int
+    enhanced: str
+    text: str  # the reply's text, control characters escaped when shown, never here
+    local: bool  # we said it ourselves, not the remote host
+    category: str
+    source_kind: str
+    source_name: str
+    source_feeder_ip: str
+    user: str
+    remote_name: str = ""  # MX host name
+    remote_ip: str = ""
+    local_ip: str = ""
+    extensions: str = ""  # ESMTP extensions the host offered, comma separated
+    tls_protocol: str = ""
+    tls_cipher: str = ""
+    may_repeat: bool = False
+    site: str = ""
+    by: str = ""  # who removed it: "" an attempt, "expired", "administrator"
+
+
+class QueueDeferred(msgspec.Struct, array_like=True, tag="q", gc=False):
+    """A failure of a connection, a site or DNS postponed a whole queue; no entry was touched."""
+
+    at: float
+    domain: str
+    vmta: str
+    code: int
+    enhanced: str
+    text: str
+    local: bool
+    category: str
+    attempts: int
+    next_at: float
+    remote_name: str = ""
+    remote_ip: str = ""
+    local_ip: str = ""
+    site: str = ""
+
+
+class Gap(msgspec.Struct, array_like=True, tag="g", gc=False):
+    """A follower with a permitted lag skipped this many events."""
+
+    at: float
+    follower: str
+    skipped: int
+
+
+Event = Received | Attempt | QueueDeferred | Gap
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as bytes for the outbox."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """The event of an outbox row. Raises msgspec.DecodeError on bytes that are none."""
+    return _decoder.decode(data)

@@ -1,0 +1,145 @@
+"""The rules as values: what `config` makes of the operator's file, and every floor below reads.
+
+Nothing here decides; `book`, `admission`, `retry` and `reaction` do. Durations are seconds, sizes bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from mta.model.units import Rate
+
+
+class Tls(StrEnum):
+    """How much TLS a next hop must give us."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"
+    REQUIRE = "require"
+
+
+class ListenerTls(StrEnum):
+    """What a listener offers: nothing, STARTTLS, or TLS from the first byte (RFC 8314)."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class BareNewline(StrEnum):
+    """What becomes of a message with a bare CR or LF."""
+
+    REJECT = "reject"
+    NORMALIZE = "normalize"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the configuration a value comes from; "" and "default" for one of ours."""
+
+    file: str
+    section: str
+
+    def __str__(self) -> str:
+        return f"{self.file} [{self.section}]" if self.file else "built-in default"
+
+
+BUILT_IN = Place("", "default")
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """All values of one queue, each resolved to the most specific place that sets it.
+
+    `limits` per (site, virtual MTA); `None` means no limit.
+    """
+
+    max_connections: int | None = 10
+    connection_rate: Rate | None = None
+    message_rate: Rate | None = None
+    max_messages_per_connection: int = 1000
+    max_recipients_per_message: int = 100
+    retry: tuple[float, ...] = (600.0, 1200.0, 3600.0)
+    expire_after: float = 388_800.0  # 4d12h
+    hosts: tuple[str, ...] = ()  # instead of MX: "host", "host:port", "[v6]:port"
+    port: int = 25
+    idle_timeout: float = 5.0
+    connect_timeout: float = 30.0
+    timeouts: Mapping[str, float] = field(default_factory=dict)  # by Step name in lower case
+    tls: Tls = Tls.OPPORTUNISTIC
+    backoff_initial: float = 60.0
+    backoff_cap: float = 3600.0
+    # A value set in a [domain.X] counts for that domain in addition to the site's (architecture.md section 6).
+    domain_max_connections: int | None = None
+    domain_connection_rate: Rate | None = None
+    domain_message_rate: Rate | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)  # field name → where it was set
+
+
+@dataclass(frozen=True, slots=True)
+class VmtaRules:
+    """One virtual MTA: its source addresses, EHLO name, and totals over all its queues."""
+
+    name: str
+    source_v4: tuple[str, ...] = ()
+    source_v6: tuple[str, ...] = ()
+    ehlo_name: str = ""  # "": the server's hostname
+    total_connections: int | None = None
+    total_message_rate: Rate | None = None
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """A mailbox provider: the MX patterns or the domains that make a domain part of it."""
+
+    name: str
+    mx: tuple[str, ...] = ()  # "*.google.com" matches any host below, "mx.example.net" itself
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerRules:
+    """One listening address and what it allows."""
+
+    address: str  # "127.0.0.1:2525", "[::]:25"
+    relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    tls: ListenerTls = ListenerTls.NONE
+    tls_cert: str = ""
+    tls_key: str = ""
+    users: Mapping[str, str] = field(default_factory=dict)  # user → scrypt hash
+    max_connections: int = 5000
+    max_connections_per_source: int = 500
+    max_messages_per_hour: int | None = None  # per source address
+    max_messages_per_day: int | None = None
+    max_recipients_per_hour: int | None = None
+    max_recipients_per_day: int | None = None
+    max_recipients: int = 50_000  # per message (RFC 5321 §4.5.3.1.8: at least 100)
+    max_size: int = 104_857_600
+    bare_newline: BareNewline = BareNewline.REJECT
+    command_timeout: float = 300.0
+    transaction_timeout: float = 3600.0
+    min_data_rate: int = 500  # bytes/s
+    vmta: str = "default"
+    vmta_header: str = "X-Virtual-MTA"
+    job_header: str = "X-Job"
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRules:
+    """The whole server."""
+
+    hostname: str
+    spool_dir: str
+    workers: int = 1
+    control_socket: str = "/run/sluice/control.sock"
+    lab: bool = False
+    total_connections: int | None = 2000
+    total_message_rate: Rate | None = None
+    min_free: float | int = 0.1  # a share of the file system (float below 1) or bytes (int)
+    intake_memory: int = 268_435_456
+    body_cache: int = 134_217_728
+    dns_servers: tuple[str, ...] = ()  # "ip" or "ip:port"; empty: /etc/resolv.conf
+    dns_timeout: float = 5.0
