@@ -17,6 +17,8 @@ class AddressError(ValueError):
 class SpoolError(Exception):
     """Durable state could not be written; nothing of that batch may be acknowledged."""
 
+    is_full = False  # True: only room was lacking (452 4.3.1); else 451 4.3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -25,9 +27,11 @@ class Problem:
     file: str
     key: str
     text: str
+    line: int = 0  # 0: not known
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.key}: {self.text}" if self.key else f"{self.file}: {self.text}"
+        file = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{file}: {self.key}: {self.text}" if self.key else f"{file}: {self.text}"
 
 
 class ConfigError(Exception):

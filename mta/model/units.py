@@ -1,5 +1,6 @@
 """Durations, sizes and rates as an operator writes them: `4d12h`, `250M`, `600/min`."""
 
+import math
 import re
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ _RATE_SECONDS = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 class Rate(NamedTuple):
     """At most `count` in any `per_s` seconds."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks a rate
     per_s: float
 
     @property
@@ -29,8 +30,8 @@ class Rate(NamedTuple):
 def parse_duration(text: str | float) -> float:
     """Seconds of `4d12h`, `90s`, `10m`, `1.5s` or a plain number of seconds. Raises ValueError."""
     if isinstance(text, int | float) and not isinstance(text, bool):
-        if text < 0:
-            raise ValueError("a duration cannot be negative")
+        if not 0 <= text < math.inf:  # TOML has inf and nan
+            raise ValueError("a duration is a finite number of seconds, not negative")
         return float(text)
     stripped = str(text).strip().replace(" ", "")
     found = _DURATION.fullmatch(stripped)
@@ -46,7 +47,14 @@ def parse_duration(text: str | float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact form in whole seconds (`1h30m`); below ten seconds with one decimal."""
+    """The shortest exact form in whole seconds (`1h30m`); below ten seconds with one decimal.
+
+    `for ever` for infinity: a wait that only an operator ends.
+    """
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    if seconds == math.inf:
+        return "for ever"
     if seconds < 10 and seconds != int(seconds):
         return f"{seconds:.1f}s"
     left = round(seconds)
@@ -91,10 +99,15 @@ def parse_rate(text: str) -> Rate:
 
 
 def parse_share(text: str | int | float) -> float | int:
-    """`10%` as 0.1, anything else as a size in bytes. Raises ValueError."""
+    """`10%` as the float 0.1, anything else as a size in bytes, an int. Raises ValueError."""
+    if isinstance(text, float):  # 0.1 would be read as no byte at all
+        raise ValueError(f"{text!r} is neither a share nor a size; write it like 10% or 5G")
     if isinstance(text, str) and text.strip().endswith("%"):
-        share = float(text.strip()[:-1]) / 100
+        try:
+            share = float(text.strip()[:-1]) / 100
+        except ValueError:
+            raise ValueError(f"{text!r} is no share; write it like 10%") from None
         if not 0 <= share < 1:
             raise ValueError(f"{text!r}: a share lies between 0% and 100%")
         return share
-    return parse_size(text)  # type: ignore[arg-type]
+    return parse_size(text)

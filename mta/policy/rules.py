@@ -1,6 +1,7 @@
 """The rules as values: what `config` makes of the operator's file, and every floor below reads.
 
-Nothing here decides; `book`, `admission`, `retry` and `reaction` do. Durations are seconds, sizes bytes.
+Nothing here decides; `book`, `admission`, `retry` and `reaction` do. Durations are seconds, sizes
+bytes.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,9 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from mta.model.units import Rate
+
+# Key of a governor limit, and how many it allows: ("site:google|a", 20).
+Demand = tuple[tuple[str, int], ...]
 
 
 class Tls(StrEnum):
@@ -70,7 +74,8 @@ class QueuePolicy:
     tls: Tls = Tls.OPPORTUNISTIC
     backoff_initial: float = 60.0
     backoff_cap: float = 3600.0
-    # A value set in a [domain.X] counts for that domain in addition to the site's (architecture.md section 6).
+    # A value set in a [domain.X] counts for that domain in addition to the site's (architecture.md
+    # section 6).
     domain_max_connections: int | None = None
     domain_connection_rate: Rate | None = None
     domain_message_rate: Rate | None = None
@@ -143,3 +148,46 @@ class ServerRules:
     body_cache: int = 134_217_728
     dns_servers: tuple[str, ...] = ()  # "ip" or "ip:port"; empty: /etc/resolv.conf
     dns_timeout: float = 5.0
+    # What the followers have not read yet; past it intake answers 452, for accounting is never
+    # pruned unread.
+    max_event_bytes: int = 1_073_741_824
+    shutdown_timeout: float = 30.0  # how long running sessions may finish
+    dns_cache_entries: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class DkimRules:
+    """One key to sign with: for whom, under which selector; `pem` has been loaded once and is
+    sound.
+    """
+
+    domain: str  # "example.com", or "*.example.com" for every name below it
+    selector: str
+    key_file: str
+    pem: bytes = field(default=b"", repr=False)
+    header_canon: str = "relaxed"  # relaxed | simple
+    body_canon: str = "relaxed"
+    identity: str = ""  # i=; "": none
+    expire_s: float | None = None  # x= this long after signing; None: no x=
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class AccountingRules:
+    """One set of accounting files: which records, and when a new file begins."""
+
+    name: str
+    path: str
+    records: tuple[str, ...] = ("d", "b")
+    max_size: int = 262_144_000
+    rotate_daily: bool = True  # at midnight UTC
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingRules:
+    """The server's own log (not the accounting)."""
+
+    level: str = "info"  # debug | info | warning | error
+    format: str = "text"  # text | json
+    path: str = ""  # "": standard error

@@ -1,0 +1,127 @@
+"""The machine the numbers come from: what it is, and how fast it can be at all.
+
+The limits say where a result comes from: a rate near "source to sink" measures the load generator,
+one near the fdatasync or signature rate measures the disk or the arithmetic.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from bench.load import Load, pour, pour_pattern
+from bench.results import Figure
+from bench.signature import SigningKey
+from bench.sink import Sink
+
+FOR_S = 1.5  # each limit is taken for so long
+DEADLINE_S = 60.0
+
+
+def machine_facts(directory: Path) -> dict[str, Any]:
+    """What this machine is: processor, memory, kernel, file system, versions, load before."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": platform.release(),
+        "file_system": _file_system(directory),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("uvloop", "cryptography", "apsw", "dkimpy")},
+        "load_before": round(os.getloadavg()[0], 2),
+        "commit": _commit(),
+    }
+
+
+def machine_limits(directory: Path, key: SigningKey, *, quick: bool) -> list[Figure]:
+    """Source to sink, signatures and syncs a second. Takes about 15 s, quick 10 s."""
+    small, large = (5_000, 500) if quick else (30_000, 3_000)
+    figures = []
+    for size, count in ((4096, small), (102_400, large)):
+        with Sink(directory) as sink:
+            seconds = pour(Load(count, size), sink.port, directory, DEADLINE_S)
+            sink.wait_for(count, time.monotonic() + DEADLINE_S)
+        figures.append(
+            Figure(f"smtp-source straight to smtp-sink, {size} bytes", count / seconds, "msg/s")
+        )
+    with Sink(directory) as sink:
+        load = Load(small, 4096, recipient="user@d{n}.example")
+        answer = pour_pattern(load, sink.port, directory, DEADLINE_S)
+    rate = small / answer["seconds"]
+    figures.append(Figure("bench.source straight to smtp-sink, 4096 bytes", rate, "msg/s"))
+    for threads in (1, 2):
+        rate = signatures_per_second(key, threads)
+        figures.append(Figure(f"RSA-2048 signatures, {threads} thread(s)", rate, "/s"))
+    for size in (4096, 65_536):
+        rate = syncs_per_second(directory, size)
+        figures.append(Figure(f"append {size} bytes + fdatasync", rate, "/s"))
+    return figures
+
+
+def signatures_per_second(key: SigningKey, threads: int) -> float:
+    """RSA-2048 signatures a second through `cryptography`, which releases the GIL for them."""
+    private = serialization.load_pem_private_key(key.path.read_bytes(), password=None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    scheme, digest = padding.PKCS1v15(), hashes.SHA256()
+    counts = [0] * threads
+    end = time.monotonic() + FOR_S
+
+    def sign(index: int) -> None:
+        while time.monotonic() < end:
+            private.sign(b"x" * 600, scheme, digest)
+            counts[index] += 1
+
+    workers = [threading.Thread(target=sign, args=(index,)) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / FOR_S
+
+
+def syncs_per_second(directory: Path, size_bytes: int) -> float:
+    """Appends of `size_bytes` made durable one by one, a second, in `directory`."""
+    path = directory / "sync.probe"
+    block, count = os.urandom(size_bytes), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        started = time.monotonic()
+        while time.monotonic() - started < FOR_S:
+            os.write(descriptor, block)
+            os.fdatasync(descriptor)
+            count += 1
+        return count / (time.monotonic() - started)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _file_system(directory: Path) -> str:
+    parts: list[Any] = psutil.disk_partitions(all=True)
+    holding = [part for part in parts if directory.resolve().is_relative_to(part.mountpoint)]
+    best = max(holding, key=lambda part: len(part.mountpoint), default=None)
+    return f"{best.fstype} on {best.device} ({best.opts})" if best else "unknown"
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    root = Path(__file__).resolve().parent
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return answer.stdout.strip()

@@ -1,0 +1,142 @@
+"""Verbs about queued messages: list, show, delete."""
+
+from typing import Annotated, Any
+
+import typer
+
+from mta.cli.ask import (
+    Config,
+    Json,
+    Socket,
+    ask,
+    fail,
+    in_time,
+    show_json,
+    show_table,
+    since,
+    warn_of_silent,
+)
+from mta.model.units import format_size, parse_duration
+
+app = typer.Typer(no_args_is_help=True)
+
+Domain = Annotated[str, typer.Option(help="recipients of this domain")]
+Vmta = Annotated[str, typer.Option(help="sent by this virtual MTA")]
+Job = Annotated[str | None, typer.Option(help="of this job")]
+Sender = Annotated[str | None, typer.Option(help="with this sender; * stands for anything")]
+Recipient = Annotated[str, typer.Option(help="to this recipient; * stands for anything")]
+Older = Annotated[str, typer.Option("--older-than", help="queued longer than this, like 2h")]
+Held = Annotated[bool | None, typer.Option("--held/--not-held", help="only (not) held ones")]
+
+
+@app.command("list")
+def list_(
+    domain: Domain = "",
+    vmta: Vmta = "",
+    job: Job = None,
+    sender: Sender = None,
+    recipient: Recipient = "",
+    older_than: Older = "",
+    held: Held = None,
+    limit: Annotated[int, typer.Option(help="how many to show")] = 100,
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Queued recipients, oldest first."""
+    chosen = _filter(domain, vmta, job, sender, recipient, older_than, held)
+    _show(ask("messages.list", config, socket, limit=limit, **chosen), as_json)
+
+
+@app.command()
+def show(
+    number: Annotated[int, typer.Argument(metavar="MESSAGE", help="the message's number")],
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """One message: each recipient, its state and its last answer."""
+    _show(ask("messages.show", config, socket, message=number, limit=10_000), as_json)
+
+
+@app.command()
+def delete(
+    domain: Domain = "",
+    vmta: Vmta = "",
+    job: Job = None,
+    sender: Sender = None,
+    recipient: Recipient = "",
+    older_than: Older = "",
+    held: Held = None,
+    message: Annotated[int, typer.Option(help="this message")] = 0,
+    everything: Annotated[bool, typer.Option("--all", help="all queued mail")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how many")] = False,
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Remove queued recipients; each leaves a record marked `administrator`."""
+    chosen = _filter(domain, vmta, job, sender, recipient, older_than, held)
+    answer = ask(
+        "messages.delete",
+        config,
+        socket,
+        message=message,
+        all=everything,
+        dry_run=dry_run,
+        **chosen,
+    )
+    if as_json:
+        show_json(answer)
+    elif dry_run:
+        typer.echo(f"{answer['would_delete']} recipients would be deleted")
+    else:
+        typer.echo(f"{answer['deleted']} recipients deleted")
+
+
+def _filter(
+    domain: str,
+    vmta: str,
+    job: str | None,
+    sender: str | None,
+    recipient: str,
+    older_than: str,
+    held: bool | None,
+) -> dict[str, Any]:
+    try:
+        older_than_s = parse_duration(older_than) if older_than else 0.0
+    except ValueError as error:
+        fail(str(error), code=2)
+    return {
+        "domain": domain.lower(),
+        "vmta": vmta.lower(),
+        "job": job,
+        "sender": sender,
+        "recipient": recipient,
+        "older_than_s": older_than_s,
+        "held": held,
+    }
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+        return
+    rows = [
+        (
+            row["message"],
+            row["recipient"],
+            row["sender"] or "<>",
+            row["queue"],
+            row["job"],
+            format_size(row["size"]),
+            since(row["received_at"]),
+            row["attempts"],
+            f"held: {row['hold_reason']}" if row["held"] else in_time(row["due"]),
+            row["last_reply"],
+        )
+        for row in answer["recipients"]
+    ]
+    names = ["message", "recipient", "sender", "queue", "job", "size", "queued", "tries", "next"]
+    show_table([*names, "last answer"], rows)
+    warn_of_silent(answer)

@@ -1,0 +1,179 @@
+"""Verbs about the server as a whole: status, queues, explain, resolve, reload, rotate, shutdown."""
+
+from typing import Annotated
+
+import typer
+
+from mta.cli.ask import (
+    Config,
+    Json,
+    Socket,
+    ask,
+    in_time,
+    show_json,
+    show_table,
+    since,
+    warn_of_silent,
+)
+from mta.model.units import format_duration, format_size
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    for command in (status, queues, explain, resolve, reload, rotate, shutdown):
+        app.command()(command)
+
+
+def status(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
+    """How the server is: rates, totals, connections, disk, lag."""
+    answer = ask("status", config, socket)
+    if as_json:
+        show_json(answer)
+        return
+    totals = answer["totals"]
+    lab = "  LAB: reaches loopback only" if answer["lab"] else ""
+    typer.echo(
+        f"sluice {answer['version']} on {answer['hostname']}, pid {answer['pid']},"
+        f" up {format_duration(answer['uptime_s'])}{lab}"
+    )
+    rows = [
+        ("messages in", totals["messages_in"], f"{totals['last_minute_in']} in the last minute"),
+        (
+            "delivered",
+            totals["delivered"],
+            f"{totals['last_minute_delivered']} in the last minute",
+        ),
+        ("deferred attempts", totals["deferred"], ""),
+        ("bounced", totals["bounced"], f"{totals['expired']} of them expired"),
+        (
+            "queued recipients",
+            totals["queued_recipients"],
+            f"{totals['queued_messages']} messages in {totals['queues']} queues,"
+            f" {totals['held']} held",
+        ),
+        ("connections", f"{totals['connections_in']} in, {totals['connections_out']} out", ""),
+        (
+            "spool",
+            format_size(totals["spool_bytes"]),
+            "" if answer["workers"][0]["intake"] == "open" else answer["workers"][0]["intake"],
+        ),
+        ("loop lag p99", f"{answer['loop_lag_p99_ms']} ms", ""),
+    ]
+    for follower in answer["followers"]:
+        behind = f"{follower['waiting']} events waiting"
+        rows.append((follower["name"], follower["trouble"] or "writing", behind))
+    show_table(["", "", ""], rows)
+    warn_of_silent(answer)
+
+
+def queues(
+    match: Annotated[str, typer.Argument(help="part of the queues' names")] = "",
+    sort: Annotated[str, typer.Option(help="recipients, oldest, name or due")] = "recipients",
+    limit: Annotated[int, typer.Option(help="how many to show")] = 20,
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """The queues, largest first."""
+    answer = ask("queues", config, socket, match=match, sort=sort, limit=limit)
+    if as_json:
+        show_json(answer)
+        return
+    rows = [
+        (
+            row["queue"],
+            row["recipients"],
+            format_size(row["size_bytes"]),
+            row["connections"],
+            "paused" if row["paused"] else row["mode"],
+            since(row["oldest_at"]),
+            in_time(max(row["next_at"] or 0, row["due"] or 0)),
+            row["reason"],
+        )
+        for row in answer["queues"]
+    ]
+    names = ["queue", "rcpt", "size", "conn", "mode", "oldest", "next", "last error"]
+    show_table(names, rows)
+    typer.echo(f"{len(rows)} of {answer['total']} queues")
+    warn_of_silent(answer)
+
+
+def explain(
+    what: Annotated[str, typer.Argument(help="a message's number, or domain/vmta")],
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Why a message or a queue waits, until when, and where that is set."""
+    answer = ask("explain", config, socket, what=what)
+    if as_json:
+        show_json(answer)
+        return
+    if not answer["waits"]:
+        typer.echo(f"{what} waits for nothing: it is empty, or being delivered")
+    for wait in answer["waits"]:
+        place = f"  ({wait['place']})" if wait["place"] else ""
+        until = f", {in_time(wait['until'])}" if wait["until"] else ""
+        typer.echo(f"{wait['of']}: {wait['what']}{until}{place}")
+    warn_of_silent(answer)
+
+
+def resolve(
+    domain: Annotated[str, typer.Argument(help="where its mail would go")],
+    vmta: Annotated[str, typer.Option(help="sent by this virtual MTA")] = "default",
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Where a domain's mail goes, asked now."""
+    answer = ask("resolve", config, socket, domain=domain, vmta=vmta)
+    if as_json:
+        show_json(answer)
+        return
+    if "candidates" not in answer:
+        why = answer.get("fails") or answer.get("cannot be resolved now")
+        typer.secho(f"{domain}: {why}", fg="red")
+        raise typer.Exit(1)
+    typer.echo(f"{answer['domain']} by {answer['vmta']}: site {answer['site']}")
+    rows = [
+        (each["preference"], each["host"], each["address"], each["port"])
+        for each in answer["candidates"]
+    ]
+    show_table(["pref", "host", "address", "port"], rows)
+
+
+def reload(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
+    """Read the configuration again; a bad one changes nothing."""
+    answer = ask("reload", config, socket)
+    if as_json:
+        show_json(answer)
+        return
+    typer.echo("configuration reloaded")
+    for note in answer["notes"]:
+        typer.secho(note, fg="yellow")
+
+
+def rotate(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
+    """Begin new accounting files."""
+    answer = ask("rotate", config, socket)
+    if as_json:
+        show_json(answer)
+        return
+    for name, file in answer["finished"].items():
+        typer.echo(f"{name}: {file or 'nothing was written since the last time'}")
+
+
+def shutdown(
+    drain: Annotated[
+        bool, typer.Option("--drain", help="first deliver what is due, taking nothing new")
+    ] = False,
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Stop the server; what is queued stays in the spool."""
+    answer = ask("shutdown", config, socket, drain=drain)
+    if as_json:
+        show_json(answer)
+    else:
+        typer.echo("draining, then stopping" if drain else "stopping")

@@ -1,0 +1,385 @@
+"""Makes the rules of `mta.policy.rules` and the policy book out of validated sections, and checks
+what no single key can tell: names that must exist, addresses that must differ, lab mode.
+
+Each function builds what it can and reports every mistake; the caller throws the result away if
+there was one.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from mta.config.files import KeyPath, format_key
+from mta.config.kinds import check_name
+from mta.config.report import Report, did_you_mean
+from mta.config.schema import ListenerSection, QueueSection, VmtaSection
+from mta.config.secrets import check_certificate, read_dkim_key, read_users
+from mta.config.sections import Sections
+from mta.model.address import HostPort, normalise_domain, parse_host_port
+from mta.policy.book import Layer
+from mta.policy.book import Path as LayerPath
+from mta.policy.rules import (
+    AccountingRules,
+    DkimRules,
+    ListenerRules,
+    ListenerTls,
+    LoggingRules,
+    Place,
+    QueuePolicy,
+    ServerRules,
+    SiteRules,
+    VmtaRules,
+)
+
+DEFAULT_VMTA = "default"
+MIN_RECIPIENTS = 100  # RFC 5321 §4.5.3.1.8: a server takes at least so many
+
+_LISTENER_KEYS = frozenset(ListenerSection.model_fields) - {"auth_users", "tls", "vmta"}
+_ANY_ADDRESS = {4: "0.0.0.0", 6: "::"}
+
+
+def build_server(sections: Sections, report: Report) -> ServerRules:
+    """The server's rules, with those of [dns]."""
+    section = sections.server
+    if section is None:
+        return ServerRules(hostname="", spool_dir="")
+    values = section.model_dump()
+    for name in ("spool_dir", "control_socket"):
+        values[name] = _path(values[name], ("server", name), report)
+    if "." not in section.hostname and not section.lab:
+        report.problem(
+            ("server", "hostname"),
+            f'must be a full name like "{section.hostname}.example.com": receivers refuse others',
+        )
+    dns = sections.dns
+    return ServerRules(
+        **values,
+        dns_servers=dns.servers,
+        dns_timeout=dns.timeout,
+        dns_cache_entries=dns.cache_entries,
+    )
+
+
+def build_vmtas(sections: Sections, report: Report) -> dict[str, VmtaRules]:
+    """The virtual MTAs by name; without any, one named `default`."""
+    found = {}
+    for name, section in sections.vmtas.items():
+        path = ("vmta", name)
+        _check_name(name, "a virtual MTA", path, report)
+        found[name] = _vmta(name, section, _place(path, report))
+    return found or {DEFAULT_VMTA: VmtaRules(DEFAULT_VMTA)}
+
+
+def _vmta(name: str, section: VmtaSection, place: Place) -> VmtaRules:
+    sources = section.source_addresses
+    return VmtaRules(
+        name=name,
+        source_v4=tuple(address for address in sources if ":" not in address),
+        source_v6=tuple(address for address in sources if ":" in address),
+        ehlo_name=section.ehlo_name or "",
+        total_connections=section.total_connections,
+        total_message_rate=section.total_message_rate,
+        place=place,
+    )
+
+
+def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
+    """The sites, in the order of the files: the first that matches a domain wins."""
+    found = []
+    for name, section in sections.sites.items():
+        _check_name(name, "a site", ("site", name), report)
+        if not (section.mx or section.domains) and not _is_part(("site", name), report):
+            report.problem(("site", name), "needs mx or domains: nothing can belong to it")
+        found.append(SiteRules(name, section.mx, section.domains))
+    for vmta, of_vmta in sections.vmtas.items():
+        for name in of_vmta.site:
+            if name not in sections.sites:
+                text = f"there is no [site.{name}]{did_you_mean(name, sections.sites)}"
+                report.problem(("vmta", vmta, "site", name), text)
+    return found
+
+
+def _is_part(path: KeyPath, report: Report) -> bool:
+    """Whether a mistake in this table was told already, and may be why a key is missing."""
+    prefix = format_key(path) + "."
+    return any(problem.key.startswith(prefix) for problem in report.problems)
+
+
+def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
+    """What each section of queue values sets, domains in A-labels."""
+    layers: dict[LayerPath, Layer] = {}
+    for path, section in sections.queue_sections():
+        _check_queue_values(path, section, sections.default, report)
+        target = _normalised(path, report)
+        if target is None:
+            continue
+        if target in layers:
+            text = f"stands in [{layers[target].place.section}] already, written differently"
+            report.problem(path, text)
+            continue
+        layers[target] = Layer(_place(path, report), _set_values(section))
+    return layers
+
+
+def _normalised(path: LayerPath, report: Report) -> LayerPath | None:
+    if path[-2:-1] != ("domain",):
+        return path
+    try:
+        return (*path[:-1], normalise_domain(path[-1]))
+    except ValueError as error:
+        hint = "; a domain stands in quotes, without wildcard" if "*" in path[-1] else ""
+        report.problem(path, f"{error}{hint}")
+        return None
+
+
+def _set_values(section: QueueSection) -> dict[str, Any]:
+    """The values a section sets; None says "unlimited"."""
+    is_set = section.model_fields_set
+    values = {name: getattr(section, name) for name in QueueSection.model_fields if name in is_set}
+    if "timeouts" in values:
+        values["timeouts"] = section.timeouts.model_dump(exclude_unset=True)
+    return values
+
+
+def _check_queue_values(
+    path: LayerPath, section: QueueSection, default: QueueSection, report: Report
+) -> None:
+    ours = QueuePolicy()
+    is_set = section.model_fields_set
+    if "retry" in is_set and not section.retry:
+        report.problem((*path, "retry"), 'must name at least one duration, like ["10m"]')
+    if is_set & {"backoff_initial", "backoff_cap"}:
+        initial = section.backoff_initial or default.backoff_initial or ours.backoff_initial
+        cap = section.backoff_cap or default.backoff_cap or ours.backoff_cap
+        if initial > cap:
+            name = "backoff_initial" if "backoff_initial" in is_set else "backoff_cap"
+            report.problem((*path, name), "backoff_initial is longer than backoff_cap")
+
+
+def build_listeners(
+    sections: Sections, vmtas: Iterable[str], report: Report
+) -> list[ListenerRules]:
+    """The listeners, with the users that may log in."""
+    taken: dict[tuple[str, int], KeyPath] = {}
+    found = []
+    for path, section in sections.listeners:
+        _check_free(section.address, path, taken, report)
+        found.append(_listener(path, section, list(vmtas), report))
+    if not sections.listeners:
+        report.warning((), "there is no [[listener]]: nobody can hand in mail")
+    return found
+
+
+def _listener(
+    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
+) -> ListenerRules:
+    values = {name: getattr(section, name) for name in _LISTENER_KEYS}
+    for name in ("tls_cert", "tls_key"):
+        values[name] = _path(values[name], (*path, name), report)
+    tls = section.tls
+    if tls is None:
+        tls = ListenerTls.STARTTLS if section.tls_cert or section.tls_key else ListenerTls.NONE
+    if section.tls_cert and section.tls_key:
+        check_certificate(Path(values["tls_cert"]), Path(values["tls_key"]), path, report)
+    elif tls is not ListenerTls.NONE or section.tls_cert or section.tls_key:
+        missing = "tls_key" if section.tls_cert else "tls_cert"
+        report.problem(path, f"TLS needs tls_cert and tls_key; {missing} is missing")
+    users: dict[str, str] = {}
+    if section.auth_users:
+        key = (*path, "auth_users")
+        users = read_users(Path(_path(section.auth_users, key, report)), key, report)
+        if tls is ListenerTls.NONE:
+            report.problem(key, "nobody could log in: AUTH is offered under TLS only; set tls_cert")
+    _check_relaying(path, section, report)
+    if section.max_recipients < MIN_RECIPIENTS:
+        text = f"must be {MIN_RECIPIENTS} or more (RFC 5321 §4.5.3.1.8)"
+        report.problem((*path, "max_recipients"), text)
+    for name in ("vmta_header", "job_header"):
+        if not _is_field_name(values[name]):
+            report.problem((*path, name), "must be the name of a header field, like X-Job")
+    return ListenerRules(
+        **values,
+        tls=tls,
+        users=users,
+        vmta=_listener_vmta(path, section, vmtas, report),
+        place=_place(path, report),
+    )
+
+
+def _listener_vmta(
+    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
+) -> str:
+    if section.vmta is not None:
+        if section.vmta not in vmtas:
+            text = f"there is no [vmta.{section.vmta}]{did_you_mean(section.vmta, vmtas)}"
+            report.problem((*path, "vmta"), text)
+        return section.vmta
+    if DEFAULT_VMTA in vmtas:
+        return DEFAULT_VMTA
+    if len(vmtas) > 1:
+        text = f'must say which virtual MTA sends mail that names none: vmta = "{vmtas[0]}", or'
+        report.problem(path, f"{text} one of {', '.join(vmtas[1:])}")
+    return vmtas[0]
+
+
+def _check_free(
+    address: str, path: KeyPath, taken: dict[tuple[str, int], KeyPath], report: Report
+) -> None:
+    """Two listeners cannot share an address; the unspecified one takes all of its family."""
+    found = parse_host_port(address)
+    if found.port == 0:
+        return
+    any_address = _ANY_ADDRESS[ip_address(found.host).version]
+    for (host, port), other in taken.items():
+        if port == found.port and (
+            host == found.host
+            or (any_address in (host, found.host) and (":" in host) == (":" in found.host))
+        ):
+            text = f"port {port} is taken by {format_key(other)} ({HostPort(host, port)})"
+            report.problem((*path, "address"), text)
+            return
+    taken[found.host, found.port] = path
+
+
+def _check_relaying(path: KeyPath, section: ListenerSection, report: Report) -> None:
+    host = parse_host_port(section.address).host
+    if ip_address(host).is_loopback:
+        return
+    for network in section.relay_from:
+        if network.prefixlen == 0:
+            text = f"{network} lets the whole Internet send through this server; name your networks"
+            report.problem((*path, "relay_from"), text)
+    if not section.relay_from and not section.auth_users:
+        report.warning(path, "nobody may send here: neither relay_from nor auth_users is set")
+
+
+def _is_field_name(text: str) -> bool:
+    """RFC 5322 §2.2: printable ASCII without colon or blank."""
+    return bool(text) and all("!" <= char <= "~" and char != ":" for char in text)
+
+
+def build_dkim(sections: Sections, report: Report) -> list[DkimRules]:
+    """The keys to sign with, each read and loaded once."""
+    seen: dict[tuple[str, str], KeyPath] = {}
+    found = []
+    for path, section in sections.dkim:
+        name = (section.domain, section.selector)
+        if name in seen:
+            report.problem(path, f"has the domain and selector of {format_key(seen[name])}")
+        seen[name] = path
+        key = (*path, "key_file")
+        key_file = _path(section.key_file, key, report)
+        found.append(
+            DkimRules(
+                domain=section.domain,
+                selector=section.selector,
+                key_file=key_file,
+                pem=read_dkim_key(Path(key_file), key, report),
+                header_canon=section.header_canonicalization,
+                body_canon=section.body_canonicalization,
+                identity=section.identity,
+                expire_s=section.expire,
+                place=_place(path, report),
+            )
+        )
+        _check_identity(section.identity, section.domain, (*path, "identity"), report)
+    return found
+
+
+def _check_identity(identity: str, domain: str, path: KeyPath, report: Report) -> None:
+    """RFC 6376 §3.5: the identity's domain is the signing domain or one below it."""
+    if not identity:
+        return
+    base = domain.removeprefix("*.")
+    of_identity = identity.rpartition("@")[2].lower()
+    if "@" not in identity or not (of_identity == base or of_identity.endswith("." + base)):
+        report.problem(path, f"must be an address at {base} or below, like @{base}")
+
+
+def build_accounting(sections: Sections, report: Report) -> list[AccountingRules]:
+    """The sets of accounting files."""
+    owners: dict[str, str] = {}
+    found = []
+    for name, section in sections.accounting.items():
+        path = ("accounting", name)
+        _check_name(name, "a set of accounting files", path, report)
+        file = _path(section.path, (*path, "path"), report)
+        if file in owners:
+            text = f"[accounting.{owners[file]}] writes to this file already"
+            report.problem((*path, "path"), text)
+        owners[file] = name
+        if not section.records:
+            report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
+        if section.max_size < 1:
+            report.problem((*path, "max_size"), "must be larger than nothing")
+        found.append(
+            AccountingRules(
+                name=name,
+                path=file,
+                records=section.records,
+                max_size=section.max_size,
+                rotate_daily=section.rotate == "1d",
+                place=_place(path, report),
+            )
+        )
+    return found
+
+
+def build_logging(sections: Sections, report: Report) -> LoggingRules:
+    """The server's own log."""
+    section = sections.logging
+    path = _path(section.path, ("logging", "path"), report)
+    return LoggingRules(section.level, section.format, path)
+
+
+def check_lab(sections: Sections, report: Report) -> None:
+    """Lab mode needs no licence, so nothing of it may reach beyond this machine."""
+    if sections.server is None or not sections.server.lab:
+        return
+    for key, address in _addresses(sections):
+        host = parse_host_port(address, default_port=0).host
+        if not _is_loopback(host):
+            report.problem(
+                key, f"{host} is not loopback, and lab mode (server.lab) uses nothing else"
+            )
+    if not sections.dns.servers and not sections.default.hosts:
+        text = 'lab mode (server.lab) needs a DNS server on loopback, like servers = ["127.0.0.1:5353"]'
+        report.problem(("dns", "servers"), text)
+
+
+def _addresses(sections: Sections) -> Iterator[tuple[KeyPath, str]]:
+    for path, listener in sections.listeners:
+        yield (*path, "address"), listener.address
+    for server in sections.dns.servers:
+        yield ("dns", "servers"), server
+    for name, vmta in sections.vmtas.items():
+        for source in vmta.source_addresses:
+            yield ("vmta", name, "source_addresses"), source
+    for layer, section in sections.queue_sections():
+        for host in section.hosts or ():
+            yield (*layer, "hosts"), host
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address is loopback; names are judged when they are resolved."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
+    try:
+        check_name(name, what)
+    except ValueError as error:
+        report.problem(path, str(error))
+
+
+def _place(path: KeyPath, report: Report) -> Place:
+    return Place(report.tree.origin(path).file, format_key(path))
+
+
+def _path(text: str, key: KeyPath, report: Report) -> str:
+    """A path of the configuration: relative ones start at the file that names them."""
+    return str(report.tree.origin(key).directory / text) if text else ""

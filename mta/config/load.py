@@ -1,0 +1,101 @@
+"""Loads the operator's file: TOML in, `Settings` out, or one ConfigError with every mistake.
+
+files     what stands where, over all included files
+sections  each table against the schema
+build     rules, the policy book, and checks over several keys
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mta.config import build
+from mta.config.files import read_tree
+from mta.config.report import Report
+from mta.config.sections import read_sections
+from mta.model.errors import ConfigError, Problem
+from mta.policy.book import Book
+from mta.policy.rules import (
+    AccountingRules,
+    DkimRules,
+    ListenerRules,
+    LoggingRules,
+    Place,
+    ServerRules,
+    VmtaRules,
+)
+
+DEFAULT_PATH = Path("/etc/sluice/sluice.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One configuration, whole and checked; a reload makes a new one."""
+
+    file: str
+    server: ServerRules
+    listeners: tuple[ListenerRules, ...]
+    vmtas: Mapping[str, VmtaRules]
+    book: Book
+    dkim: tuple[DkimRules, ...]
+    accounting: tuple[AccountingRules, ...]
+    logging: LoggingRules
+    warnings: tuple[Problem, ...]
+
+
+def load(path: Path | str) -> Settings:
+    """Read and check the configuration. Raises ConfigError with all mistakes at once.
+
+    Relative paths within start at the file that names them; certificates, keys and users are read.
+    """
+    problems: list[Problem] = []
+    tree = read_tree(Path(path), problems)
+    report = Report(tree)
+    if problems:  # half a tree would only lead to mistakes that are none
+        raise ConfigError(problems)
+    sections = read_sections(tree, report)
+    server = build.build_server(sections, report)
+    vmtas = build.build_vmtas(sections, report)
+    book = Book(
+        server=server,
+        server_place=Place(tree.origin(("server",)).file, "server"),
+        vmtas=vmtas.values(),
+        sites=build.build_sites(sections, report),
+        layers=build.build_layers(sections, report),
+    )
+    settings = Settings(
+        file=tree.main.file,
+        server=server,
+        listeners=tuple(build.build_listeners(sections, vmtas, report)),
+        vmtas=vmtas,
+        book=book,
+        dkim=tuple(build.build_dkim(sections, report)),
+        accounting=tuple(build.build_accounting(sections, report)),
+        logging=build.build_logging(sections, report),
+        warnings=(),
+    )
+    build.check_lab(sections, report)
+    if report.problems:
+        raise ConfigError(sorted(report.problems, key=lambda problem: (problem.file, problem.line)))
+    _warn_of_directories(settings, report)
+    return replace(settings, warnings=tuple(report.warnings))
+
+
+def _warn_of_directories(settings: Settings, report: Report) -> None:
+    """Only warnings: who checks a configuration is often not the user the server runs as."""
+    spool = Path(settings.server.spool_dir)
+    if not os.access(_nearest(spool), os.W_OK):
+        report.warning(("server", "spool_dir"), f"this user cannot write to {spool}")
+    for rules in settings.accounting:
+        directory = Path(rules.path).parent
+        if not os.access(_nearest(directory), os.W_OK):
+            path = ("accounting", rules.name, "path")
+            report.warning(path, f"this user cannot write to {directory}")
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest directory above that exists: there it would be made."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

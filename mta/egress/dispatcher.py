@@ -1,0 +1,480 @@
+"""Carries out what the scheduler wants done, and tells it what came of it.
+
+It decides nothing: every action has one method here, every fact one call back. One `kick` a turn of the loop, however much
+happened in it. It owns the sessions: each lives from the lease it was opened under until it is lost.
+"""
+
+from collections.abc import asyncio
+import functools
+from collections import deque
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from mta.bounce.classify import classify
+from mta.egress.opening import Opener, Unreachable
+from mta.egress.session import Facts, OutboundSession, Owner
+from mta.egress.settle import Settler
+from mta.io.clock import Clock
+from mta.metrics.counts import Counts
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.event import QueueDeferred
+from mta.model.outcome import Deferred, Extent, Failed, Outcome
+from mta.model.reply import a_reply
+from mta.policy.rules import Demand, QueuePolicy, VmtaRules
+from mta.queue import actions
+from mta.queue.actions import QueueState, RateDemand, Route
+from mta.queue.scheduler import Scheduler
+from mta.spool.bodies import BodyCache
+
+logger = structlog.get_logger()
+
+FindRoute = Callable[[QueueKey], Awaitable[Route | Deferred | Failed]]
+BodyRead = Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None]
+
+
+class Governor(Protocol):
+    """What the dispatcher asks of the governor; every answer comes later."""
+
+    def request(
+        self,
+        destination: str,
+        demand: Demand,
+        granted: Callable[[int], None],
+        rates: RateDemand = (),
+    ) -> int: ...
+
+    def withdraw(self, request: int) -> None: ...
+
+    def connected(self, lease: int) -> None: ...
+
+    def release(self, lease: int, connected: bool) -> None: ...
+
+    def tokens(
+        self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
+    ) -> None: ...
+
+    def return_tokens(self, rates: RateDemand, count: int) -> None: ...
+
+
+class DeliveringSpool(Protocol):
+    """What the dispatcher needs of a spool."""
+
+    def due(
+        self,
+        key: QueueKey,
+        now: float,
+        limit: int,
+        done: Callable[[list[Entry], float | None], None],
+    ) -> None: ...
+
+    def due_queues(
+        self,
+        now: float,
+        limit: int,
+        held: Container[QueueKey],
+        done: Callable[[list[QueueState], float | None], None],
+    ) -> None: ...
+
+    def queue_state(self, key: QueueKey, done: Callable[[QueueState | None], None]) -> None: ...
+
+    def postpone(self, state: QueueState, event: QueueDeferred | None) -> None: ...
+
+    def evict(self, key: QueueKey, due: float | None) -> None: ...
+
+    def body(self, message: Message, done: BodyRead) -> None: ...
+
+    def mark(self, entry: Entry) -> None: ...
+
+    def unmark(self, entry: Entry) -> None: ...
+
+
+class PolicyBook(Protocol):
+    """Which policy a queue gets."""
+
+    def policy(self, key: QueueKey, site: str) -> QueuePolicy: ...
+
+    def vmta(self, name: str) -> VmtaRules | None: ...
+
+
+class Dispatcher(Owner):
+    """The scheduler's hands, for all queues of a worker."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        governor: Governor,
+        spools: Mapping[int, DeliveringSpool],
+        settler: Settler,
+        opener: Opener,
+        find_route: FindRoute,
+        bodies: BodyCache,
+        book: PolicyBook,
+        clock: Clock,
+        counts: Counts,
+    ) -> None:
+        self.book = book
+        self._scheduler = scheduler
+        self._governor = governor
+        self._spools = spools
+        self._settler = settler
+        self._opener = opener
+        self._find_route = find_route
+        self._bodies = bodies
+        self._clock = clock
+        self._counts = counts
+        self._loop = asyncio.get_running_loop()
+        self._sessions: dict[int, OutboundSession] = {}
+        self._leases: dict[int, int] = {}  # connection → lease
+        self._keys: dict[int, QueueKey] = {}  # connection → queue
+        self._requests: dict[int, int] = {}  # the scheduler's request → the governor's
+        self._gated: deque[OutboundSession] = (
+            deque()
+        )  # free, while too many outcomes await their commit
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._kicked = False
+        self._stopping = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at = float("inf")
+        self._do: dict[type, Callable[[Any], None]] = {
+            actions.Resolve: self._resolve,
+            actions.RequestLease: self._request_lease,
+            actions.WithdrawRequest: self._withdraw_request,
+            actions.OpenConnection: self._open,
+            actions.Deliver: self._deliver,
+            actions.CloseConnection: self._close,
+            actions.ReleaseLease: self._release_lease,
+            actions.AskTokens: self._ask_tokens,
+            actions.ReturnTokens: self._return_tokens,
+            actions.Recall: self._recall,
+            actions.GiveUp: self._give_up,
+            actions.Refill: self._refill,
+            actions.FindDue: self._find_due,
+            actions.Postpone: self._postpone,
+            actions.Evict: self._evict,
+            actions.WakeAt: self._wake_up_at,
+        }
+
+    @property
+    def connections(self) -> int:
+        """Sessions open now, those still opening included."""
+        return len(self._keys)
+
+    def kick(self) -> None:
+        """Something changed: look for actions at the end of this turn of the loop."""
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._run)
+
+    async def stop(self, within_s: float) -> None:
+        """Start nothing new; let running transactions end, at most `within_s`; then cut what is left."""
+        self._stopping = True
+        for session in [each for each in self._sessions.values() if each.is_idle]:
+            session.close("stopping")
+        until = self._loop.time() + within_s
+        while (self._sessions or self._settler.unsettled) and self._loop.time() < until:
+            await asyncio.sleep(0.02)
+        for task in list(self._tasks):
+            task.cancel()
+        for session in list(self._sessions.values()):
+            session.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._wake is not None:
+            self._wake.cancel()
+
+    # -- actions --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._kicked = False
+        if self._stopping:
+            return
+        for action in self._scheduler.next_actions(self._clock.now()):
+            try:
+                self._do[type(action)](action)
+            except Exception:  # a task border: one action's fault must not stop the others
+                self._counts.bugs += 1
+                logger.exception("a fault of ours in an action", action=repr(action))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._counts.bugs += 1
+            logger.error("a fault of ours in a delivery task", exc_info=error)
+
+    def _resolve(self, action: actions.Resolve) -> None:
+        self._start(self._resolve_route(action.key))
+
+    async def _resolve_route(self, key: QueueKey) -> None:
+        try:
+            route = await self._find_route(key)
+        except Exception as error:  # a task border: the queue must hear an answer all the same
+            self._counts.bugs += 1
+            logger.exception("a fault of ours while finding a route", queue=str(key))
+            reply = a_reply(451, "4.3.0", f"an error of ours while finding the route: {error!r}")
+            route = Deferred(reply, Extent.SITE, local=True)
+        self._scheduler.resolved(key, route, self._clock.now())
+        self.kick()
+
+    def _request_lease(self, action: actions.RequestLease) -> None:
+        def granted(lease: int) -> None:
+            self._requests.pop(action.request, None)
+            self._scheduler.granted(action.request, lease, self._clock.now())
+            self.kick()
+
+        self._requests[action.request] = self._governor.request(
+            str(action.key), action.demand, granted, action.rates
+        )
+
+    def _withdraw_request(self, action: actions.WithdrawRequest) -> None:
+        request = self._requests.pop(action.request, None)
+        if request is not None:
+            self._governor.withdraw(request)
+
+    def _open(self, action: actions.OpenConnection) -> None:
+        self._leases[action.connection] = action.lease
+        self._keys[action.connection] = action.key
+        self._start(self._open_session(action))
+
+    async def _open_session(self, action: actions.OpenConnection) -> None:
+        number, key = action.connection, action.key
+        policy = self.book.policy(key, action.route.site)
+        vmta = self.book.vmta(key.vmta)
+        connected = False
+        why: Deferred | None = None
+        try:
+            if vmta is None:
+                text = f"there is no virtual MTA named {key.vmta} any more"
+                why = Deferred(a_reply(451, "4.3.5", text), Extent.CONNECTION, local=True)
+                return
+            result = await self._opener.open(
+                number, action.route, policy, vmta, action.connect_timeout
+            )
+            if isinstance(result, Unreachable):
+                self._counts.connections_out_failed += 1
+                why = result.outcome
+                return
+            connected = True
+            self._counts.connections_out += 1
+            session = result.session
+            session.owner = self
+            self._sessions[number] = session
+            self._governor.connected(action.lease)
+            self._scheduler.opened(number, self._clock.now())
+            self.kick()
+        except asyncio.CancelledError:
+            why = Deferred(a_reply(421, "4.3.2", "stopping"), Extent.CONNECTION, local=True)
+            raise
+        except Exception as error:  # a task border: the lease must return and the queue must hear
+            self._counts.bugs += 1
+            logger.exception("a fault of ours while connecting", queue=str(key))
+            reply = a_reply(451, "4.3.0", f"an error of ours while connecting: {error!r}")
+            why = Deferred(reply, Extent.CONNECTION, local=True)
+        finally:
+            if not connected:
+                self._closed(number, why)
+
+    def _deliver(self, action: actions.Deliver) -> None:
+        session = self._sessions.get(action.connection)
+        if session is not None and session.is_idle:
+            self._feed(session)
+
+    def _close(self, action: actions.CloseConnection) -> None:
+        session = self._sessions.get(action.connection)
+        if session is not None:
+            session.close(action.reason)
+
+    def _release_lease(self, action: actions.ReleaseLease) -> None:
+        self._governor.release(action.lease, False)
+
+    def _ask_tokens(self, action: actions.AskTokens) -> None:
+        def granted(count: int, until: float) -> None:
+            self._scheduler.tokens(action.ask, count, until, self._clock.now())
+            self.kick()
+
+        self._governor.tokens(action.rates, action.count, granted)
+
+    def _return_tokens(self, action: actions.ReturnTokens) -> None:
+        self._governor.return_tokens(action.rates, action.count)
+
+    def _recall(self, action: actions.Recall) -> None:
+        found: list[QueueState] = []
+        left = len(self._spools)
+
+        def read(state: QueueState | None) -> None:
+            nonlocal left
+            left -= 1
+            if state is not None:
+                found.append(state)
+            if left == 0:
+                # Of several spools the one that waits longest has the latest failure.
+                state = max(found, key=lambda each: each.next_at, default=QueueState(action.key))
+                self._scheduler.recalled(state, self._clock.now())
+                self.kick()
+
+        for spool in self._spools.values():
+            spool.queue_state(action.key, read)
+
+    def _give_up(self, action: actions.GiveUp) -> None:
+        for entry in action.entries:
+            self._settler.settle(entry, action.outcome, Facts())
+
+    def _refill(self, action: actions.Refill) -> None:
+        key, now = action.key, self._clock.now()
+        gathered: list[Entry] = []
+        dues: list[float] = []
+        left = len(self._spools)
+
+        def read(entries: list[Entry], next_due: float | None) -> None:
+            nonlocal left
+            left -= 1
+            gathered.extend(entries)
+            if next_due is not None:
+                dues.append(next_due)
+            if left == 0:
+                self._scheduler.refilled(key, gathered, min(dues, default=None), self._clock.now())
+                self.kick()
+
+        for spool in self._spools.values():
+            spool.due(key, now, action.limit, read)
+
+    def _find_due(self, action: actions.FindDue) -> None:
+        now = self._clock.now()
+        states: dict[QueueKey, QueueState] = {}
+        dues: list[float] = []
+        left = len(self._spools)
+
+        def read(found: list[QueueState], next_due: float | None) -> None:
+            nonlocal left
+            left -= 1
+            for state in found:
+                states.setdefault(state.key, state)
+            if next_due is not None:
+                dues.append(next_due)
+            if left == 0:
+                self._scheduler.found(
+                    list(states.values()), min(dues, default=None), self._clock.now()
+                )
+                self.kick()
+
+        for spool in self._spools.values():
+            spool.due_queues(now, action.limit, action.held, read)
+
+    def _postpone(self, action: actions.Postpone) -> None:
+        state, why, now = action.state, action.why, self._clock.now()
+        event = None
+        if why is not None:
+            self._counts.queues_deferred += 1
+            event = QueueDeferred(
+                now,
+                state.key.domain,
+                state.key.vmta,
+                why.reply.code,
+                why.reply.enhanced,
+                why.reply.text,
+                why.local,
+                classify(why.reply, "", why.local),
+                state.attempts,
+                state.next_at,
+            )
+        for spool in self._spools.values():
+            spool.postpone(state, event)
+
+    def _evict(self, action: actions.Evict) -> None:
+        for spool in self._spools.values():
+            spool.evict(action.key, action.due)
+
+    def _wake_up_at(self, action: actions.WakeAt) -> None:
+        if action.at == self._wake_at:
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake_at = action.at
+        self._wake = self._loop.call_at(self._clock.to_loop_time(action.at), self._woken)
+
+    def _woken(self) -> None:
+        self._wake, self._wake_at = None, float("inf")
+        self.kick()
+
+    # -- one message on its way -----------------------------------------------------------------
+
+    def _feed(self, session: OutboundSession) -> None:
+        """Give an idle session its next transaction, if there is one."""
+        if self._stopping:
+            session.close("stopping")
+            return
+        if self._settler.is_full:
+            self._gated.append(session)
+            return
+        batch = self._scheduler.next_batch(session.number, self._clock.now())
+        if batch is None:
+            self.kick()
+            return
+        entries = batch.entries
+        message = entries[0].message
+        spool = self._spools[message.spool]
+        for entry in entries:
+            spool.mark(entry)
+        held = self._bodies.get(message)
+        if held is not None:
+            self._counts.body_cache_hits += 1
+            session.deliver(entries, *held)
+        else:
+            self._counts.body_cache_misses += 1
+            session.reserve()
+            spool.body(message, functools.partial(self._body_read, session, entries))
+
+    def _body_read(
+        self,
+        session: OutboundSession,
+        entries: list[Entry],
+        result: tuple[bytes, bytes | SpillFile] | BaseException,
+    ) -> None:
+        if isinstance(result, BaseException):
+            text = f"the stored message cannot be read: {result}"
+            outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)
+            logger.error("a body cannot be read", message=entries[0].message.number, error=text)
+            session.give_up(entries, outcome)
+        else:
+            session.deliver(entries, *result)
+
+    def room(self) -> None:
+        """Commits caught up: the sessions that waited for it go on."""
+        while self._gated and not self._settler.is_full:
+            session = self._gated.popleft()
+            if session.is_idle:
+                self._feed(session)
+
+    # -- Owner: what sessions report ------------------------------------------------------------
+
+    def session_ready(self, session: OutboundSession) -> None:
+        raise AssertionError("the opener hands over sessions that are ready")
+
+    def session_free(self, session: OutboundSession) -> None:
+        self._feed(session)
+
+    def session_outcome(self, session: OutboundSession, entry: Entry, outcome: Outcome) -> None:
+        self._settler.settle(entry, outcome, session.facts)
+
+    def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
+        """The session is closing; `session_lost` brings the reason to the scheduler."""
+
+    def session_lost(self, session: OutboundSession, why: Deferred | None) -> None:
+        self._sessions.pop(session.number, None)
+        self._closed(session.number, why, session)
+
+    def _closed(
+        self, number: int, why: Deferred | None, session: OutboundSession | None = None
+    ) -> None:
+        lease = self._leases.pop(number)
+        self._keys.pop(number)
+        # The transport closes its descriptor only after connection_lost returns: with 3 allowed, a sink saw 5.
+        self._loop.call_soon(self._governor.release, lease, session is not None)
+        self._scheduler.closed(number, why, self._clock.now())
+        self.kick()

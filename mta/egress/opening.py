@@ -1,0 +1,185 @@
+"""From a route to a session that may take work: one candidate after the other, under one lease.
+
+A candidate that cannot be reached, or that refuses us, makes room for the next (RFC 5321 §5.1). A TLS handshake that fails under
+`opportunistic` is tried once more in the clear on a new connection (RFC 7435), and the host is remembered for a while, so that
+the next connections do not pay for the same failure.
+"""
+
+import asyncio
+import itertools
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mta.egress.session import Manners, OutboundSession, Owner
+from mta.io.connect import open_connection
+from mta.io.deadlines import Deadlines
+from mta.model.envelope import Entry
+from mta.model.outcome import Deferred, Extent, Failed, Outcome
+from mta.model.reply import a_reply
+from mta.policy.rules import QueuePolicy, Tls, VmtaRules
+from mta.queue.actions import Candidate, Route
+
+BROKEN_TLS_S = 3600.0
+BROKEN_TLS_HOSTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that is ready."""
+
+    session: OutboundSession
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No candidate would have us; the last one's answer, and who gave it."""
+
+    outcome: Deferred
+    remote_name: str = ""
+    remote_ip: str = ""
+    local_ip: str = ""
+
+
+class Opener:
+    """Opens sessions for all queues of a worker."""
+
+    def __init__(
+        self,
+        *,
+        hostname: str,
+        deadlines: Deadlines,
+        context: ssl.SSLContext,
+        now: Callable[[], float],
+    ) -> None:
+        self._hostname = hostname
+        self._deadlines = deadlines
+        self._context = context
+        self._now = now
+        self._broken_tls: OrderedDict[str, float] = OrderedDict()  # host → believed again at
+        self._turns = itertools.count()  # for round robin over source addresses
+
+    async def open(
+        self,
+        number: int,
+        route: Route,
+        policy: QueuePolicy,
+        vmta: VmtaRules,
+        connect_timeout_s: float,
+    ) -> Opened | Unreachable:
+        """Try the route's candidates in turn; never raises for what the network does."""
+        last = Unreachable(_no_source(vmta))
+        for candidate in route.candidates:
+            source = self._source(vmta, candidate)
+            if source == "":
+                continue
+            manners = Manners(
+                vmta.ehlo_name or self._hostname,
+                self._tls_for(policy, candidate),
+                policy.timeouts,
+                self._context,
+            )
+            result = await self._try(
+                number, candidate, manners, source, route.site, connect_timeout_s
+            )
+            if isinstance(result, Unreachable) and _may_go_plain(manners, result):
+                self._remember_broken(candidate.host)
+                plain = replace(manners, tls=Tls.NONE)
+                result = await self._try(
+                    number, candidate, plain, source, route.site, connect_timeout_s
+                )
+            if isinstance(result, Opened):
+                return result
+            last = result
+        return last
+
+    async def _try(
+        self,
+        number: int,
+        candidate: Candidate,
+        manners: Manners,
+        source: str | None,
+        site: str,
+        connect_timeout_s: float,
+    ) -> Opened | Unreachable:
+        waiting = _Waiting(asyncio.get_running_loop().create_future())
+        session = OutboundSession(number, waiting, candidate, manners, self._deadlines, site=site)
+        try:
+            await open_connection(
+                session,
+                candidate.address,
+                candidate.port,
+                source=source,
+                timeout_s=connect_timeout_s,
+            )
+        except OSError as error:
+            words = (
+                "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+            )
+            reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
+            outcome = Deferred(reply, Extent.CONNECTION, local=True)
+            return Unreachable(outcome, candidate.host, candidate.address, source or "")
+        try:
+            why = await waiting.answer
+        except asyncio.CancelledError:
+            session.abort()
+            raise
+        if why is None:
+            return Opened(session)
+        return Unreachable(why, candidate.host, candidate.address, session.facts.local_ip)
+
+    def _source(self, vmta: VmtaRules, candidate: Candidate) -> str | None:
+        """The address to bind to; None: the kernel chooses; "": this virtual MTA has none of that family."""
+        own = vmta.source_v6 if ":" in candidate.address else vmta.source_v4
+        if own:
+            return own[next(self._turns) % len(own)]
+        return "" if vmta.source_v4 or vmta.source_v6 else None
+
+    def _tls_for(self, policy: QueuePolicy, candidate: Candidate) -> Tls:
+        if (
+            policy.tls is Tls.OPPORTUNISTIC
+            and self._broken_tls.get(candidate.host, 0.0) > self._now()
+        ):
+            return Tls.NONE
+        return policy.tls
+
+    def _remember_broken(self, host: str) -> None:
+        self._broken_tls[host] = self._now() + BROKEN_TLS_S
+        self._broken_tls.move_to_end(host)
+        while len(self._broken_tls) > BROKEN_TLS_HOSTS:
+            self._broken_tls.popitem(last=False)
+
+
+class _Waiting(Owner):
+    """Who a session reports to until it is ready: the future its opener waits on."""
+
+    def __init__(self, answer: "asyncio.Future[Deferred | None]") -> None:
+        self.answer = answer
+
+    def session_ready(self, session: OutboundSession) -> None:
+        if not self.answer.done():
+            self.answer.set_result(None)
+
+    def session_lost(self, session: OutboundSession, why: Deferred | None) -> None:
+        if not self.answer.done():
+            lost = Deferred(a_reply(451, "4.4.2", "connection lost"), Extent.CONNECTION, local=True)
+            self.answer.set_result(why or lost)
+
+    def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
+        """The session closes by itself and says so again when it is lost."""
+
+    def session_free(self, session: OutboundSession) -> None:
+        raise AssertionError("no transaction runs while a session opens")
+
+    def session_outcome(self, session: OutboundSession, entry: Entry, outcome: Outcome) -> None:
+        raise AssertionError("no transaction runs while a session opens")
+
+
+def _may_go_plain(manners: Manners, result: Unreachable) -> bool:
+    return manners.tls is Tls.OPPORTUNISTIC and result.outcome.reply.enhanced == "4.7.5"
+
+
+def _no_source(vmta: VmtaRules) -> Deferred:
+    text = f"virtual MTA {vmta.name} has no source address of a family this host has"
+    return Deferred(a_reply(451, "4.4.3", text), Extent.CONNECTION, local=True)

@@ -1,0 +1,378 @@
+"""The single door: whatever way a message came in, here it gets its number, trace fields, virtual MTA, queues and signatures, and is committed.
+
+An `Arrival` is one message on its way: `add` its bytes, then `finish`; the reply comes when the message is on stable
+storage, or says why it is not taken. The order of the finished message is: DKIM-Signature, Received, fields we add, then
+what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the last part is the spool's `body`, which never changes.
+
+RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from mta.dkim.canonical import BodyHasher, body_hash
+from mta.dkim.keys import KeyRing
+from mta.dkim.signer import Signer
+from mta.ingress.collect import Collector, IntakeMemory, Spill
+from mta.io.clock import Clock
+from mta.io.threads import Workshop
+from mta.mime.author import author_domain
+from mta.mime.headers import CRLF, HeaderIndex, split_message
+from mta.mime.headers import field as header_field
+from mta.mime.trace import date_field, message_id, received_field
+from mta.model.envelope import Content, Draft, Entry, Message, QueueKey, SpillFile
+from mta.model.errors import SpoolError
+from mta.model.event import Received
+from mta.model.reply import Reply, a_reply
+from mta.policy.admission import Admission, Peer
+from mta.smtp import replies
+from mta.smtp.grammar import RcptTo
+from mta.spool.bodies import BodyCache
+
+logger = structlog.get_logger()
+
+MAX_HEADER_BYTES = 262_144  # reliability: 256 kB–1 MB in all; nothing legitimate comes near
+MAX_HEADER_LINES = 1000
+MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
+
+TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
+TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
+
+Done = Callable[[Reply], None]
+
+
+class AcceptingSpool(Protocol):
+    """What the intake needs of the spool."""
+
+    @property
+    def uuid(self) -> str: ...
+
+    @property
+    def number(self) -> int: ...
+
+    def next_message_number(self) -> int: ...
+
+    def accept(self, draft: Draft, done: Callable[[SpoolError | None], None]) -> None: ...
+
+    def new_spill(self) -> Spill: ...
+
+
+@dataclass(slots=True)
+class Submission:
+    """The envelope of a message and who hands it in."""
+
+    admission: Admission
+    peer: Peer
+    sender: str
+    sender_domain: str
+    recipients: list[RcptTo]
+    ret: str = ""
+    envid: str = ""
+    source_kind: str = "smtp"
+    local_ip: str = ""
+    source_name: str = ""
+    protocol: str = "ESMTP"  # RFC 3848
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What the header said."""
+
+    kept: bytes  # the header block without control fields
+    index: HeaderIndex
+    vmta: str
+    job: str
+    signers: Sequence[Signer]
+    is_headerless: bool = False  # it begins with its body: the blank line must be put in front
+    hashers: dict[str, BodyHasher] = field(
+        default_factory=dict
+    )  # by canonicalisation; for spilled bodies
+
+
+class Intake:
+    """Takes messages for one spool."""
+
+    def __init__(
+        self,
+        *,
+        spool: AcceptingSpool,
+        bodies: BodyCache,
+        memory: IntakeMemory,
+        workshop: Workshop,
+        clock: Clock,
+        hostname: str,
+        lab: bool,
+        on_accepted: Callable[[Draft], None],
+    ) -> None:
+        self.spool = spool
+        self.memory = memory
+        self.clock = clock
+        self.keyring = KeyRing([])
+        self.licence_held_s: Callable[[], float] = lambda: 0.0
+        self._bodies = bodies
+        self._workshop = workshop
+        self._hostname = hostname
+        self._stamp = (
+            header_field("X-Sluice-Lab", "this message was sent in lab mode") if lab else b""
+        )
+        self._on_accepted = on_accepted
+
+    def begin(self, submission: Submission) -> "Arrival":
+        """A message whose bytes follow."""
+        return Arrival(self, submission)
+
+    # -- what an Arrival asks -----------------------------------------------------------------------------------
+
+    def examine(self, block: bytes, submission: Submission) -> _Examined | Reply:
+        """Read the header once: control fields, hops, author. A Reply refuses the message."""
+        if len(block) > MAX_HEADER_BYTES or block.count(CRLF) > MAX_HEADER_LINES:
+            return replies.HEADER_TOO_BIG
+        index = HeaderIndex(block)
+        is_headerless = index.broken_at == 0
+        if is_headerless:
+            block = b""
+            index = HeaderIndex(block)
+        if index.count(b"received") > MAX_RECEIVED:
+            return replies.TOO_MANY_HOPS
+        if index.count(b"from") > 1:
+            return TWO_AUTHORS
+        if index.broken_at > 0:
+            return a_reply(550, "5.6.0", "a line of the header is no field (RFC 5322 section 2.2)")
+        rules = submission.admission.rules
+        controls = (rules.vmta_header.lower().encode(), rules.job_header.lower().encode())
+        asked = index.find(controls[0])
+        wanted = "" if asked is None else asked.decode("ascii", "replace")
+        vmta = submission.admission.choose_vmta(submission.peer, wanted)
+        if isinstance(vmta, Reply):
+            return vmta
+        named = index.find(controls[1])
+        job = "" if named is None else _shown(named.decode("utf-8", "replace").strip())
+        kept = block
+        if asked is not None or named is not None:
+            kept = index.strip(controls)
+            index = HeaderIndex(kept)
+        author = index.find(b"from")
+        from_domain = author_domain(author) if author is not None else ""
+        signers = self.keyring.signers_for(from_domain, submission.sender_domain)
+        return _Examined(kept, index, vmta, job, signers, is_headerless)
+
+    def store(
+        self,
+        submission: Submission,
+        examined: _Examined,
+        body: bytes | SpillFile,
+        hashed: Callable[[str], bytes],
+        content: Content,
+        done: Done,
+    ) -> None:
+        """Name, sign and commit the message. `hashed` gives the body hash of a canonicalisation."""
+        now, wall = self.clock.now(), self.clock.wall()
+        number = self.spool.next_message_number()
+        token = f"{self.spool.uuid[:8]}-{number:x}"
+        added = self._stamp
+        if not examined.index.has(b"date"):
+            added += date_field(wall)
+        if not examined.index.has(b"message-id"):
+            added += message_id(self._hostname, token)
+        recipients = submission.recipients
+        trace = received_field(
+            helo=submission.source_name,
+            ip=submission.peer.address,
+            hostname=self._hostname,
+            protocol=submission.protocol,
+            token=token,
+            recipient=recipients[0].address if len(recipients) == 1 else "",
+            wall=wall,
+        )
+        message = Message(
+            self.spool.number,
+            number,
+            submission.sender,
+            0,
+            now,
+            examined.vmta,
+            job=examined.job,
+            envid=submission.envid,
+            ret=submission.ret,
+            content=content,
+            source_kind=submission.source_kind,
+            source_ip=submission.peer.address,
+            source_name=submission.source_name,
+            user=submission.peer.user,
+            licence_held_s=self.licence_held_s(),
+        )
+        prefix = trace + added
+        if not examined.signers:
+            self._commit(submission, message, prefix, body, done)
+            return
+        header = HeaderIndex(added + examined.kept) if added else examined.index
+
+        def sign() -> bytes:
+            return b"".join(
+                signer.sign(header, hashed(signer.canon[1]), wall) for signer in examined.signers
+            )
+
+        def signed(result: bytes | BaseException) -> None:
+            if isinstance(result, BaseException):
+                logger.error("signing failed", message=token, error=repr(result))
+                done(replies.LOCAL_ERROR)
+                return
+            self._commit(submission, message, result + prefix, body, done)
+
+        if not any(signer.is_slow for signer in examined.signers):
+            signed(sign())
+        elif not self._workshop.submit(sign, signed):
+            done(TOO_BUSY)
+
+    def _commit(
+        self,
+        submission: Submission,
+        message: Message,
+        prefix: bytes,
+        body: bytes | SpillFile,
+        done: Done,
+    ) -> None:
+        body_size = len(body) if isinstance(body, bytes) else body.size
+        message.size = len(prefix) + body_size
+        vmta, now = message.vmta, message.received_at
+        entries = [
+            Entry(
+                message,
+                QueueKey(recipient.domain, vmta),
+                recipient.address,
+                notify=recipient.notify,
+                orcpt=recipient.orcpt,
+                due=now,
+            )
+            for recipient in submission.recipients
+        ]
+        event = Received(
+            now,
+            message.number,
+            message.sender,
+            len(entries),
+            message.size,
+            vmta,
+            message.job,
+            message.envid,
+            message.source_kind,
+            message.source_ip,
+            message.source_name,
+            message.user,
+            submission.local_ip,
+        )
+        draft = Draft(message, entries, prefix, body, event)
+
+        def committed(error: SpoolError | None) -> None:
+            if error is not None:
+                done(replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR)
+                return
+            self._bodies.put(message, prefix, body, len(entries))
+            done(a_reply(250, "2.6.0", f"queued as {self.spool.uuid[:8]}-{message.number:x}"))
+            self._on_accepted(draft)
+
+        self.spool.accept(draft, committed)
+
+
+class Arrival:
+    """One message on its way in: gathered, then stored or discarded, once."""
+
+    __slots__ = ("_collector", "_content", "_examined", "_intake", "_refusal", "_submission")
+
+    def __init__(self, intake: Intake, submission: Submission) -> None:
+        self._intake = intake
+        self._submission = submission
+        self._collector = Collector(intake.memory, intake.spool.new_spill, self._spilled)
+        self._examined: _Examined | None = None
+        self._refusal: Reply | None = None
+        self._content = Content.PLAIN
+
+    @property
+    def size(self) -> int:
+        return self._collector.size
+
+    def add(self, chunk: bytes) -> None:
+        """The next bytes; after a refusal they are only counted."""
+        if self._refusal is None:
+            self._collector.add(chunk)
+            if self._refusal is not None:
+                self._collector.discard()
+
+    def discard(self) -> None:
+        """The client left, or the message is refused for what its bytes are."""
+        self._collector.discard()
+
+    def finish(self, done: Done) -> None:
+        """All bytes are here: store the message; `done` is called with the reply, possibly at once."""
+        if self._refusal is not None:
+            done(self._refusal)
+        elif self._collector.has_spilled:
+            self._collector.finish(lambda result: self._finish_spilled(result, done))
+        else:
+            self._finish_small(done)
+
+    def _finish_small(self, done: Done) -> None:
+        data = self._collector.content()
+        block, rest = split_message(data)
+        self._collector.release()
+        examined = self._intake.examine(block, self._submission)
+        if isinstance(examined, Reply):
+            done(examined)
+            return
+        if examined.is_headerless:
+            rest = CRLF + data
+        body = rest[2:]
+        hashes: dict[str, bytes] = {}
+
+        def hashed(canon: str) -> bytes:
+            if canon not in hashes:
+                hashes[canon] = body_hash(body, canon)
+            return hashes[canon]
+
+        kept = examined.kept
+        whole = kept + (rest or CRLF)
+        content = Content.PLAIN if whole.isascii() else Content.EIGHT_BIT
+        self._intake.store(self._submission, examined, whole, hashed, content, done)
+
+    def _spilled(self, chunk: bytes) -> bytes:
+        """What goes to the spill file: the first call has the whole header in it, if the header is of a bearable size."""
+        if not chunk.isascii():
+            self._content = Content.EIGHT_BIT
+        if self._examined is not None:
+            for hasher in self._examined.hashers.values():
+                hasher.update(chunk)
+            return chunk
+        block, rest = split_message(chunk)
+        examined = self._intake.examine(block, self._submission) if rest else replies.HEADER_TOO_BIG
+        if isinstance(examined, Reply):
+            self._refusal = examined
+            return b""
+        examined.hashers = {
+            signer.canon[1]: BodyHasher(signer.canon[1]) for signer in examined.signers
+        }
+        if examined.is_headerless:
+            rest = CRLF + chunk
+        for hasher in examined.hashers.values():
+            hasher.update(rest[2:])
+        self._examined = examined
+        return examined.kept + rest
+
+    def _finish_spilled(self, result: SpillFile | BaseException, done: Done) -> None:
+        if isinstance(result, BaseException):
+            logger.error("a body could not be written", error=repr(result))
+            done(replies.LOCAL_ERROR)
+            return
+        examined = self._examined
+        assert examined is not None
+        digests = {canon: hasher.digest() for canon, hasher in examined.hashers.items()}
+        self._intake.store(
+            self._submission, examined, result, digests.__getitem__, self._content, done
+        )
+
+
+def _shown(text: str) -> str:
+    """A client's text, fit for a reply and a record: printable, at most 200 characters."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])

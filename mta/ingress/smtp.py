@@ -1,0 +1,465 @@
+"""The SMTP listener's side of a connection: moves bytes between a transport and `ServerSession`, keeps time, asks the gate.
+
+The rules stand elsewhere: the dialogue in `mta.smtp.server`, admission in `mta.ingress.gate` and `mta.policy.admission`, the
+message in `mta.ingress.intake`. Every question may be answered later; until then the session takes no further command and its
+bounded buffer holds what a pipelining client has sent ahead.
+
+RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Container
+from typing import Any
+
+import structlog
+
+from mta.ingress.gate import Client, Gate
+from mta.ingress.intake import Arrival, Intake, Submission
+from mta.io.deadlines import Deadlines
+from mta.metrics.counts import Counts
+from mta.model.errors import ProtocolError
+from mta.model.reply import Reply, a_reply
+from mta.policy.admission import Admission, Peer
+from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
+from mta.smtp import replies
+from mta.smtp.extensions import ServerOffer
+from mta.smtp.grammar import Auth, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
+from mta.smtp.server import NEED_DATA, Chunk, EndOfData, ServerSession
+
+logger = structlog.get_logger()
+
+# A client gets this long to begin before `min_data_rate` is held against it.
+RATE_GRACE_S = 60.0
+# Our own answer (a commit, a signature, the governor) may take this long; after that something of ours is stuck.
+ANSWER_TIMEOUT_S = 120.0
+TLS_HANDSHAKE_TIMEOUT_S = 30.0
+
+TOO_SLOW = a_reply(421, "4.4.2", "The message comes too slowly, closing")
+
+
+class Listener:
+    """One listening address: its rules, its TLS context, and what its sessions share."""
+
+    def __init__(
+        self,
+        rules: ListenerRules,
+        *,
+        hostname: str,
+        banner: str,
+        context: ssl.SSLContext | None,
+        vmtas: Container[str],
+    ) -> None:
+        self.rules = rules
+        self.admission = Admission(rules, vmtas)
+        self.context = context
+        self.implicit_tls = rules.tls is ListenerTls.IMPLICIT
+        self.offer = ServerOffer(
+            hostname=hostname,
+            banner=banner,
+            max_size=rules.max_size,
+            tls_available=context is not None and not self.implicit_tls,
+            auth_available=bool(rules.users),
+            max_recipients=rules.max_recipients,
+            normalize=rules.bare_newline is BareNewline.NORMALIZE,
+        )
+
+
+class SmtpService:
+    """All SMTP clients of a worker."""
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        gate: Gate,
+        deadlines: Deadlines,
+        counts: Counts,
+    ) -> None:
+        self.intake = intake
+        self.gate = gate
+        self.deadlines = deadlines
+        self.counts = counts
+        self.connections: set[SmtpConnection] = set()
+        self.is_stopping = False
+
+    def adopt(self, sock: socket.socket, listener: Listener) -> None:
+        """Serve an accepted socket from here on."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._adopt(sock, listener))
+        task.add_done_callback(_log_failure)
+
+    async def _adopt(self, sock: socket.socket, listener: Listener) -> None:
+        loop = asyncio.get_running_loop()
+        context = listener.context if listener.implicit_tls else None
+        try:
+            await loop.connect_accepted_socket(
+                lambda: SmtpConnection(self, listener),
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,
+            )
+        except (OSError, ssl.SSLError):
+            sock.close()  # the client went, or its handshake failed: nothing was promised
+
+    async def stop(self, within_s: float) -> None:
+        """Let running transactions finish, at most `within_s`; then close what is left."""
+        loop = asyncio.get_running_loop()
+        self.is_stopping = True
+        for connection in list(self.connections):
+            connection.stop_when_idle()
+        until = loop.time() + within_s
+        while self.connections and loop.time() < until:
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.close_with(replies.SHUTTING_DOWN)
+
+
+class SmtpConnection(asyncio.Protocol):
+    """One client. Every event of its session gets exactly one reply, in order."""
+
+    __slots__ = (
+        "__weakref__",
+        "_arrival",
+        "_client",
+        "_data_started",
+        "_is_held",
+        "_listener",
+        "_loop",
+        "_mail",
+        "_pumping",
+        "_recipients",
+        "_service",
+        "_session",
+        "_transaction_deadline",
+        "_transport",
+        "deadline",
+    )
+
+    def __init__(self, service: SmtpService, listener: Listener) -> None:
+        self.deadline = float("inf")
+        self._service = service
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._session = ServerSession(listener.offer, in_tls=listener.implicit_tls)
+        self._transport: asyncio.Transport | None = None
+        self._client = _NOBODY
+        self._mail: MailFrom | None = None
+        self._recipients: list[RcptTo] = []
+        self._arrival: Arrival | None = None
+        self._data_started = 0.0
+        self._transaction_deadline = float("inf")
+        self._pumping = False
+        self._is_held = True  # not read from: not yet admitted, or in a TLS handshake
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        if self._service.is_stopping:
+            self.close_with(replies.SHUTTING_DOWN)
+            return
+        name = transport.get_extra_info("peername")
+        local = transport.get_extra_info("sockname")
+        admission = self._listener.admission
+        client = Client(
+            admission,
+            admission.peer(name[0]),
+            local_ip=local[0],
+        )
+        self._client = client
+        service = self._service
+        service.connections.add(self)
+        service.counts.connections_in += 1
+        service.deadlines.watch(self)
+        self.deadline = self._loop.time() + ANSWER_TIMEOUT_S
+        transport.pause_reading()
+        service.gate.connect(client, self._admitted)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._session.receive(data)
+            self._pump()
+        except ProtocolError:
+            self.close_with(replies.TLS_PIPELINED)
+        except Exception:  # the task border of this connection (architecture.md section 7)
+            logger.exception(
+                "a fault of ours in a client's session", peer=self._client.peer.address
+            )
+            self.close_with(replies.LOCAL_ERROR)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        service = self._service
+        if self not in service.connections:
+            return
+        service.connections.discard(self)
+        service.deadlines.forget(self)
+        service.gate.disconnect(self._client)
+        if self._arrival is not None:
+            self._arrival.discard()
+            self._arrival = None
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        # A client that does not read its replies gets no more of them: nothing new is read meanwhile.
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def on_deadline(self) -> None:
+        """The client, or we, took too long."""
+        slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
+        self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
+
+    # -- closing ------------------------------------------------------------------------------------------------
+
+    def close_with(self, reply: Reply) -> None:
+        """Say `reply` and hang up."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._session.close(reply)
+        transport.write(self._session.take_outgoing())
+        transport.close()
+
+    def stop_when_idle(self) -> None:
+        """The server is stopping: go now if no transaction runs, else once it is over."""
+        if self._mail is None:
+            self.close_with(replies.SHUTTING_DOWN)
+
+    # -- the dialogue -------------------------------------------------------------------------------------------
+
+    def _admitted(self, refusal: Reply | None) -> None:
+        if self._transport is None:
+            return
+        if refusal is not None:
+            self.close_with(refusal)
+            return
+        self._is_held = False
+        self._session.greeting()
+        self._flush()
+
+    def _pump(self) -> None:
+        """Take every event the session has; stop at one that must be answered first."""
+        session = self._session
+        self._pumping = True
+        try:
+            while (event := session.next_event()) is not NEED_DATA:
+                _TAKE[type(event)](self, event)
+        finally:
+            self._pumping = False
+        self._flush()
+
+    def _answer(self, reply: Reply) -> None:
+        """Answer the event the session waits with; go on with what the client has sent meanwhile."""
+        if self._transport is None:
+            return
+        try:
+            self._session.reply(reply)
+            if not self._pumping:
+                self._pump()
+        except ProtocolError:
+            self.close_with(replies.TLS_PIPELINED)
+        except Exception:  # a task border: answers come from commits and threads, too
+            logger.exception(
+                "a fault of ours in a client's session", peer=self._client.peer.address
+            )
+            self.close_with(replies.LOCAL_ERROR)
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        session = self._session
+        outgoing = session.take_outgoing()
+        if outgoing:
+            transport.write(outgoing)
+        if session.should_close:
+            transport.close()
+            return
+        now = self._loop.time()
+        if session.awaits_reply:
+            self.deadline = now + ANSWER_TIMEOUT_S
+            if not session.wants_read:
+                transport.pause_reading()
+                return
+        elif self._arrival is not None:
+            self.deadline = min(
+                now + self._client.rules.command_timeout,
+                self._rate_deadline(),
+                self._transaction_deadline,
+            )
+        else:
+            self.deadline = min(
+                now + self._client.rules.command_timeout, self._transaction_deadline
+            )
+        held = self._is_held or self._service.intake.memory.is_full
+        if not held and not transport.is_reading():
+            transport.resume_reading()
+
+    def _rate_deadline(self) -> float:
+        assert self._arrival is not None
+        return (
+            self._data_started
+            + RATE_GRACE_S
+            + self._arrival.size / self._client.rules.min_data_rate
+        )
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def _take_hello(self, event: Hello) -> None:
+        self._client.name = event.name
+        self._forget_transaction()
+        self._session.reply(self._session.hello_reply())
+
+    def _take_start_tls(self, event: StartTls) -> None:
+        del event
+        transport = self._transport
+        context = self._listener.context
+        assert transport is not None
+        assert context is not None
+        # Not read before the handshake owns the socket: the ClientHello would reach the plain protocol.
+        transport.pause_reading()
+        self._is_held = True
+        self._session.reply(replies.START_TLS)
+        transport.write(self._session.take_outgoing())
+        self._session.start_tls()
+        self._forget_transaction()
+        self._client.peer.user = ""
+        task = self._loop.create_task(self._start_tls(transport, context))
+        task.add_done_callback(_log_failure)
+
+    async def _start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        try:
+            secured = await self._loop.start_tls(
+                transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
+            )
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
+            transport.abort()
+            return
+        if secured is None:
+            return
+        self._transport = secured
+        self._is_held = False
+        self._flush()
+
+    def _take_auth(self, event: Auth) -> None:
+        def answered(reply: Reply) -> None:
+            if reply.code == 235:
+                self._client.peer.user = event.user
+            self._answer(reply)
+
+        self._service.gate.authenticate(self._client, event.user, event.password, answered)
+
+    def _take_mail(self, event: MailFrom) -> None:
+        def answered(refusal: Reply | None) -> None:
+            if refusal is None:
+                self._mail = event
+                self._transaction_deadline = (
+                    self._loop.time() + self._client.rules.transaction_timeout
+                )
+            self._answer(refusal or replies.SENDER_OK)
+
+        self._service.gate.mail(self._client, event, answered)
+
+    def _take_rcpt(self, event: RcptTo) -> None:
+        def answered(refusal: Reply | None) -> None:
+            if refusal is None:
+                self._recipients.append(event)
+            self._answer(refusal or replies.RECIPIENT_OK)
+
+        self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
+
+    def _take_data(self, event: Data) -> None:
+        del event
+        mail, client = self._mail, self._client
+        assert mail is not None
+        self._data_started = self._loop.time()
+        self._arrival = self._service.intake.begin(
+            Submission(
+                client.admission,
+                client.peer,
+                mail.sender,
+                mail.domain,
+                self._recipients,
+                ret=mail.ret,
+                envid=mail.envid,
+                local_ip=client.local_ip,
+                source_name=client.name,
+                protocol=self._session.protocol,
+            )
+        )
+        self._session.reply(replies.START_MAIL)
+
+    def _take_chunk(self, event: Chunk) -> None:
+        assert self._arrival is not None
+        self._arrival.add(event.data)
+        memory = self._service.intake.memory
+        if memory.is_full and self._transport is not None:
+            self._transport.pause_reading()
+            memory.wait(self._resume_reading)
+
+    def _take_end_of_data(self, event: EndOfData) -> None:
+        arrival, self._arrival = self._arrival, None
+        assert arrival is not None
+        self._mail = None
+        self._recipients = []
+        self._transaction_deadline = float("inf")
+        if event.fault is not None:
+            arrival.discard()
+            self._answer(event.fault.reply)
+        else:
+            arrival.finish(self._stored)
+
+    def _stored(self, reply: Reply) -> None:
+        if reply.code == 250:
+            self._service.counts.messages_in += 1
+        self._answer(reply)
+        if self._service.is_stopping:
+            self.close_with(replies.SHUTTING_DOWN)
+
+    def _take_reset(self, event: Reset) -> None:
+        del event
+        self._forget_transaction()
+
+    def _take_quit(self, event: Quit) -> None:
+        del event
+
+    def _forget_transaction(self) -> None:
+        self._mail = None
+        self._recipients = []
+        self._transaction_deadline = float("inf")
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+
+# Stands in until the transport tells who it is.
+_NOBODY = Client(Admission(ListenerRules("127.0.0.1:0"), ()), Peer("", "", False))
+
+_TAKE: dict[type, Callable[[SmtpConnection, Any], None]] = {
+    Hello: SmtpConnection._take_hello,
+    StartTls: SmtpConnection._take_start_tls,
+    Auth: SmtpConnection._take_auth,
+    MailFrom: SmtpConnection._take_mail,
+    RcptTo: SmtpConnection._take_rcpt,
+    Data: SmtpConnection._take_data,
+    Chunk: SmtpConnection._take_chunk,
+    EndOfData: SmtpConnection._take_end_of_data,
+    Reset: SmtpConnection._take_reset,
+    Quit: SmtpConnection._take_quit,
+}
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a fault of ours in a connection's task", exc_info=error)

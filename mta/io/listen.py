@@ -1,0 +1,84 @@
+"""Listening sockets and the acceptor: it accepts, and passes each connection on to whoever adopts it.
+
+The supervisor will hold these and pass connections to workers; with one process the adopter lives next door.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+Adopt = Callable[[socket.socket], None]
+
+BACKLOG = 1024
+ACCEPTS_A_TURN = 64  # more would keep the loop from everything else during a flood
+# Out of descriptors or memory: accepting again at once would spin; the backlog holds the clients meanwhile.
+REST_S = 0.2
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """`127.0.0.1:25` or `[::1]:25` as (host, port). Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        raise ValueError(f"{text!r} is no address:port")
+    return host.strip("[]"), int(port)
+
+
+def open_listener(address: str) -> socket.socket:
+    """A listening socket on `address`. Raises OSError when the address is taken or not ours."""
+    host, port = parse_endpoint(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Acceptor:
+    """Accepts on one listening socket until closed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, adopt: Adopt) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._adopt = adopt
+        self._loop.add_reader(sock.fileno(), self._accept)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        name = self._sock.getsockname()
+        return name[0], name[1]
+
+    def close(self) -> None:
+        """Stop accepting and give the address back."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                connection, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._loop.remove_reader(self._sock.fileno())
+                self._loop.call_later(REST_S, self._resume)
+                return
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._adopt(connection)
+
+    def _resume(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock.fileno(), self._accept)

@@ -1,0 +1,27 @@
+"""TLS contexts: one for each listener, one for opportunistic and one for verified delivery.
+
+TLS 1.2 at least (RFC 8996). No session tickets cross virtual MTAs: contexts are made once a process and tickets for the
+client role are never kept.
+"""
+
+import ssl
+
+
+def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
+    """What a listener shows its clients. Raises OSError or ssl.SSLError when the pair does not load."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """For `opportunistic` and `require`: encrypted, the certificate not verified (RFC 7435: some beats none).
+
+    Verified delivery is asked for by MTA-STS and DANE, which name whom to trust.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,1 @@
+"""Header fields: found, counted, added and stripped without parsing the body. Sans-IO."""

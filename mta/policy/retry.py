@@ -1,0 +1,53 @@
+"""When to try again: an entry after a refusal of its own, a queue after a failure of its site or of DNS. Pure.
+
+Jitter comes from a checksum, not from chance: the recipients of one message in a queue stay together (one transaction), a
+restart changes nothing, and 100,000 messages that failed together do not come back together.
+"""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+from mta.model.envelope import QueueKey
+
+RETRY_SPREAD = 0.1  # an interval of 10 minutes becomes 10 to 11
+# DNS: a dead resolver is back for everybody at once, so each queue looks again soon, whatever its history.
+DNS_OUTAGE_S = 15.0
+DNS_SPREAD_S = 15.0
+# A domain whose own DNS is broken while others resolve: asked again after a quarter of its oldest message's age.
+DNS_PATIENCE = 0.25
+DNS_MIN_S = 20.0
+
+
+def spread(*parts: object) -> float:
+    """A number from 0 up to 1, always the same for the same parts."""
+    return crc32("\0".join(map(str, parts)).encode("utf-8", "replace")) / 4_294_967_296
+
+
+def retry_delay(intervals: Sequence[float], attempts: int, message: int, key: QueueKey) -> float:
+    """Seconds to the next try after so many (1: the first has just failed); the last interval repeats."""
+    at = min(max(attempts, 1), len(intervals)) - 1
+    return intervals[at] * (1.0 + RETRY_SPREAD * spread(message, key.domain, key.vmta, attempts))
+
+
+def backoff_delay(initial: float, cap: float, attempts: int, key: QueueKey) -> float:
+    """Seconds a queue rests after so many failures in a row: doubling to a cap, of which up to a tenth is taken off."""
+    doublings = min(max(attempts, 1) - 1, 30)  # beyond that every cap is reached
+    full = min(initial * 2.0**doublings, cap)
+    return full * (1.0 - RETRY_SPREAD * spread(key.domain, key.vmta, attempts))
+
+
+def dns_delay(oldest_age_s: float, cap: float, key: QueueKey, *, is_outage: bool, now: float) -> float:
+    """Seconds a queue rests after DNS gave no answer; `is_outage`: nobody gets one.
+
+    At most 30 s in an outage, so that mail flows within a minute of its end. The time is in the checksum: else the same
+    queues would meet again at every round.
+    """
+    soon = DNS_OUTAGE_S + DNS_SPREAD_S * spread(key.domain, key.vmta, int(now))
+    if is_outage:
+        return soon
+    return max(soon, min(max(DNS_MIN_S, oldest_age_s * DNS_PATIENCE), cap))
+
+
+def is_expired(age_s: float, expire_after: float) -> bool:
+    """Whether a message has waited as long as it may."""
+    return age_s >= expire_after

@@ -1,0 +1,198 @@
+"""The scheduler's side of the governor: what was asked for, who waits to ask, and who should make room.
+
+At most `MAX_REQUESTS` requests are out, at most four of them waiting at the same full key: the governor then orders few, and
+what a queue no longer wants is not asked for. Of the four, two are for queues without a connection and two for those that
+want one more. (In one common line, the greedy took all four places, got nothing, for they have their share, and kept out those
+for whom holders would have made room.) The others are parked at that key, in order.
+
+All of it is counted in scans of at most 64 requests; never over queues.
+"""
+
+from collections import deque
+
+from mta.policy.rules import Demand
+from mta.queue.actions import RateDemand, RequestLease
+from mta.queue.queue import Connection, Queue
+
+MAX_REQUESTS = 64
+MAX_GREEDY = 48  # of these, for queues that have a connection already
+PLACES_AT_A_KEY = 2  # for each of the two kinds
+UNPROVEN = "|unproven"
+
+
+class Cell:
+    """A governor's key, as far as this worker knows it."""
+
+    __slots__ = ("closing", "idle", "name", "parked", "refs", "waiting", "yielding")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting = 0  # requests of all workers that wait for it; above 0 it is full
+        self.yielding = 0  # so many holders should make room
+        self.closing = 0  # so many of ours are about to
+        self.idle: dict[Connection, None] = {}
+        self.parked: tuple[deque[Queue], deque[Queue]] = (deque(), deque())
+        self.refs = 0  # our requests and connections that name it
+
+    @property
+    def room_wanted(self) -> int:
+        """Holders that should still make room."""
+        return self.yielding - self.closing
+
+    @property
+    def is_unused(self) -> bool:
+        return not (self.refs or self.waiting or self.parked[0] or self.parked[1])
+
+
+class _Asked:
+    """A request that is out."""
+
+    __slots__ = ("cells", "is_greedy", "queue")
+
+    def __init__(self, queue: Queue, cells: list[Cell], is_greedy: bool) -> None:
+        self.queue = queue
+        self.cells = cells
+        self.is_greedy = is_greedy
+
+
+class LeaseDesk:
+    """What this worker wants of the governor, and what it holds."""
+
+    def __init__(self) -> None:
+        self.cells: dict[str, Cell] = {}
+        self.is_wanted = False  # some key wants room: the one look of the hot path
+        self._asked: dict[int, _Asked] = {}
+        self._next_number = 1
+        # Parked because 64 are out, not at any key.
+        self._line: tuple[deque[Queue], deque[Queue]] = (deque(), deque())
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def ask(self, queue: Queue, demand: Demand, rates: RateDemand) -> RequestLease | None:
+        """A request for one more connection, or None: the queue is parked and will be marked when it is its turn."""
+        is_greedy = bool(queue.connections)
+        names = sorted(
+            (name for name, _ in demand), key=lambda name: not name.endswith(UNPROVEN)
+        )
+        full = next((c for c in map(self.cells.get, names) if c is not None and c.waiting), None)
+        if full is not None and self._places(full, is_greedy) <= 0:
+            self._park(queue, full.parked, is_greedy)
+            return None
+        if len(self._asked) >= (MAX_GREEDY if is_greedy else MAX_REQUESTS):
+            self._park(queue, self._line, is_greedy)
+            return None
+        number = self._next_number
+        self._next_number += 1
+        cells = [self._cell(name) for name in names]
+        for cell in cells:
+            cell.refs += 1
+        self._asked[number] = _Asked(queue, cells, is_greedy)
+        queue.requests.add(number)
+        return RequestLease(number, queue.key, demand, rates)
+
+    def answered(self, number: int) -> tuple[Queue, list[Cell]] | None:
+        """A lease came: its queue and its keys, which the connection holds from now on. None: nobody wants it."""
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return None
+        asked.queue.requests.discard(number)
+        return asked.queue, asked.cells
+
+    def withdraw(self, queue: Queue) -> list[int]:
+        """The queue wants nothing more: its requests, void now."""
+        numbers = list(queue.requests)
+        for number in numbers:
+            self.let_go(self._asked.pop(number).cells)
+        queue.requests.clear()
+        queue.parked = None
+        return numbers
+
+    def let_go(self, cells: list[Cell]) -> None:
+        """A lease or a request is over."""
+        for cell in cells:
+            cell.refs -= 1
+            self._drop_if_unused(cell)
+
+    def proven(self, connection: Connection) -> None:
+        """The destination answered: the governor has dropped the keys of the unproven, and so do we."""
+        dropped = [cell for cell in connection.cells if cell.name.endswith(UNPROVEN)]
+        if dropped:
+            connection.cells = [c for c in connection.cells if not c.name.endswith(UNPROVEN)]
+            self.let_go(dropped)
+
+    def wanted(self, name: str, waiting: int, yielding: int) -> Cell | None:
+        """How a key stands; the cell, if we have to do with it."""
+        cell = self.cells.get(name) or (self._cell(name) if waiting else None)
+        if cell is None:
+            return None
+        cell.waiting, cell.yielding = waiting, yielding
+        self.is_wanted = bool(yielding) or any(c.yielding for c in self.cells.values())
+        self._drop_if_unused(cell)
+        return cell
+
+    def next_parked(self, cells: list[Cell]) -> list[Queue]:
+        """Queues that may ask now, after something happened at these keys."""
+        found: list[Queue] = []
+        for kind in (0, 1):
+            for cell in cells:
+                if cell.parked[kind]:
+                    room = self._places(cell, bool(kind)) if cell.waiting else 2 * PLACES_AT_A_KEY
+                    self._unpark(cell.parked, kind, room, found)
+                    self._drop_if_unused(cell)
+            if self._line[kind]:
+                room = (MAX_GREEDY if kind else MAX_REQUESTS) - len(self._asked)
+                self._unpark(self._line, kind, room, found)
+        return found
+
+    def is_contested(self, demand: Demand) -> bool:
+        """Whether others wait for the share of the unproven."""
+        for name, _ in demand:
+            if name.endswith(UNPROVEN):
+                cell = self.cells.get(name)
+                if cell is not None and (cell.waiting or cell.parked[0] or cell.parked[1]):
+                    return True
+        return False
+
+    def _places(self, cell: Cell, is_greedy: bool) -> int:
+        """Places of this kind still free at a full key; a request waits at the first full one of its keys."""
+        taken = sum(
+            1
+            for asked in self._asked.values()
+            if asked.is_greedy is is_greedy
+            and next((c for c in asked.cells if c.waiting), None) is cell
+        )
+        return PLACES_AT_A_KEY - taken
+
+    def _park(
+        self, queue: Queue, lines: tuple[deque[Queue], deque[Queue]], is_greedy: bool
+    ) -> None:
+        line = lines[is_greedy]
+        if queue.parked is not line:
+            queue.parked = line
+            line.append(queue)
+
+    def _unpark(
+        self,
+        lines: tuple[deque[Queue], deque[Queue]],
+        kind: int,
+        room: int,
+        found: list[Queue],
+    ) -> None:
+        line = lines[kind]
+        while line and room > 0:
+            queue = line.popleft()
+            if queue.parked is line:  # else it left the line, or stands in another
+                queue.parked = None
+                found.append(queue)
+                room -= 1
+
+    def _cell(self, name: str) -> Cell:
+        cell = self.cells.get(name)
+        if cell is None:
+            cell = self.cells[name] = Cell(name)
+        return cell
+
+    def _drop_if_unused(self, cell: Cell) -> None:
+        if cell.is_unused and self.cells.get(cell.name) is cell:
+            del self.cells[cell.name]

@@ -1,0 +1,1 @@
+"""Assembly: the only floor that builds objects – governor, worker, followers, and the supervisor that holds them."""

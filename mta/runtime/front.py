@@ -1,0 +1,222 @@
+"""What one worker answers to the operator: the `WorkerFace` of the control verbs, over a `Worker` in this process."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from mta.model.envelope import QueueKey
+from mta.model.outcome import Deferred, Failed
+from mta.policy.rules import BUILT_IN
+from mta.queue.scheduler import Wait
+from mta.runtime.worker import Worker
+from mta.spool.words import Filter, Listed, QueueRow
+
+Row = dict[str, Any]
+ENTRIES_OF_A_MESSAGE = 1000
+
+
+class WorkerFront:
+    """The operator's view of one worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    @property
+    def number(self) -> int:
+        return self._worker.number
+
+    async def status(self) -> Row:
+        """Totals, rates, connections, disk, lag."""
+        worker = self._worker
+        counts = worker.counts
+        spooled = [await spool.counts() for spool in worker.spools.values()]
+        messages_in, delivered = worker.traffic.last_minute()
+        lag = worker.lag.summary()
+        free = worker.house.free
+        refusal = worker.house.refusal()
+        return {
+            "number": worker.number,
+            "totals": {
+                "messages_in": counts.messages_in,
+                "recipients_in": counts.recipients_in,
+                "delivered": counts.delivered,
+                "deferred": counts.deferred,
+                "bounced": counts.bounced,
+                "expired": counts.expired,
+                "last_minute_in": messages_in,
+                "last_minute_delivered": delivered,
+                "connections_in": len(worker.smtp.connections),
+                "connections_out": worker.dispatcher.connections,
+                "queued_messages": sum(each.messages for each in spooled),
+                "queued_recipients": sum(each.recipients for each in spooled),
+                "held": sum(each.held for each in spooled),
+                "queues": sum(each.queues for each in spooled),
+                "spool_bytes": sum(each.size_bytes for each in spooled),
+                "unsettled": worker.settler.unsettled,
+                "intake_memory": worker.memory.held_bytes,
+                "body_cache": worker.bodies.held_bytes,
+                "bugs": counts.bugs,
+            },
+            "loop_lag_p50_ms": round(lag.p50 * 1000, 2),
+            "loop_lag_p99_ms": round(lag.p99 * 1000, 2),
+            "loop_lag_max_ms": round(lag.max * 1000, 2),
+            "free_bytes": free.free_bytes if free else None,
+            "intake": "open" if refusal is None else str(refusal),
+            "licence": "lab" if worker.settings.server.lab else "unlimited",
+        }
+
+    async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
+        """The queues whose name holds `match`; the first `limit` in this order, and how many there are."""
+        rows: list[Row] = []
+        total = 0
+        for spool in self._worker.spools.values():
+            found, page = await spool.queue_table(sort=sort, limit=limit, match=match)
+            total += found
+            rows.extend(self._queue_row(row) for row in page)
+        return total, rows
+
+    async def queue(self, key: QueueKey) -> Row | None:
+        """One queue: its row, why it waits, its policy with the place of each value."""
+        worker = self._worker
+        _, rows = await self.queues(sort="name", limit=10, match=str(key))
+        row = next((each for each in rows if each["queue"] == str(key)), None)
+        if row is None:
+            return None
+        book, site = worker.settings.book, worker.scheduler.site(key) or key.domain
+        return {
+            **row,
+            "waits": await self.explain_queue(key),
+            "policy": [
+                {"name": name, "value": _plain(value), "place": str(place)}
+                for name, value, place in book.explain_policy(key, site)
+            ],
+        }
+
+    async def pause(self, key: QueueKey) -> bool:
+        """Stop a queue."""
+        self._worker.scheduler.pause(key, self._worker.clock.now())
+        self._worker.dispatcher.kick()
+        return True
+
+    async def resume(self, key: QueueKey) -> bool:
+        """End its pause."""
+        self._worker.scheduler.resume(key, self._worker.clock.now())
+        self._worker.dispatcher.kick()
+        return True
+
+    async def retry(self, key: QueueKey) -> int:
+        """All of it is due now."""
+        worker = self._worker
+        now = worker.clock.now()
+        due = 0
+        for spool in worker.spools.values():
+            due += await spool.make_due(Filter(domain=key.domain, vmta=key.vmta), now)
+        worker.scheduler.retry(key, worker.clock.now())
+        worker.dispatcher.kick()
+        return due
+
+    async def messages(self, which: Filter, limit: int) -> list[Row]:
+        """Queued recipients that match."""
+        rows: list[Row] = []
+        for spool in self._worker.spools.values():
+            rows.extend(_listed_row(each) for each in await spool.list_messages(which, limit))
+        return rows
+
+    async def delete(self, which: Filter) -> int:
+        """Remove queued recipients."""
+        return sum([await spool.delete(which) for spool in self._worker.spools.values()])
+
+    async def explain_queue(self, key: QueueKey) -> list[Row]:
+        """Every reason the queue waits for."""
+        worker = self._worker
+        waits = worker.scheduler.explain(key, worker.clock.now())
+        return [_wait_row(str(key), each) for each in waits]
+
+    async def explain_message(self, number: int) -> list[Row]:
+        """Every reason any recipient of the message waits for."""
+        worker = self._worker
+        now = worker.clock.now()
+        rows: list[Row] = []
+        for spool in worker.spools.values():
+            for listed in await spool.list_messages(Filter(message=number), ENTRIES_OF_A_MESSAGE):
+                entry = listed.entry
+                name = f"{number} to {entry.address}"
+                if listed.held:
+                    rows.append({"what": f"held: {listed.hold_reason}", "of": name, "until": None})
+                elif entry.due > now:
+                    last = f"; last answer: {listed.reply}" if listed.reply else ""
+                    text = f"next attempt is number {entry.attempts + 1}{last}"
+                    rows.append({"what": text, "of": name, "until": entry.due})
+                rows.extend(
+                    _wait_row(name, each) for each in worker.scheduler.explain(entry.key, now)
+                )
+        return rows
+
+    async def resolve(self, key: QueueKey) -> Row:
+        """The route of a domain, now."""
+        async with asyncio.timeout(30):
+            route = await self._worker.find_route(key)
+        if isinstance(route, Deferred | Failed):
+            kind = "fails" if isinstance(route, Failed) else "cannot be resolved now"
+            return {"domain": key.domain, "vmta": key.vmta, "site": "", kind: str(route.reply)}
+        return {
+            "domain": key.domain,
+            "vmta": key.vmta,
+            "site": route.site,
+            "candidates": [asdict(each) for each in route.candidates],
+        }
+
+    def _queue_row(self, row: QueueRow) -> Row:
+        scheduler = self._worker.scheduler
+        live = scheduler.view(row.key)
+        return {
+            "queue": str(row.key),
+            "domain": row.key.domain,
+            "vmta": row.key.vmta,
+            "recipients": row.recipients,
+            "held": row.held,
+            "size_bytes": row.size_bytes,
+            "oldest_at": row.oldest_at,
+            "due": row.due,
+            "next_at": row.next_at,
+            "attempts": row.attempts,
+            "mode": row.mode,
+            "reason": row.reason,
+            "paused": row.paused,
+            "site": live.site if live else "",
+            "ready": live.ready if live else 0,
+            "in_flight": live.in_flight if live else 0,
+            "connections": live.connections if live else 0,
+        }
+
+
+def _listed_row(listed: Listed) -> Row:
+    entry, message = listed.entry, listed.entry.message
+    return {
+        "message": message.number,
+        "spool": message.spool,
+        "recipient": entry.address,
+        "sender": message.sender,
+        "queue": str(entry.key),
+        "job": message.job,
+        "size": message.size,
+        "received_at": message.received_at,
+        "attempts": entry.attempts,
+        "due": entry.due,
+        "held": listed.held,
+        "hold_reason": listed.hold_reason,
+        "last_reply": listed.reply,
+    }
+
+
+def _wait_row(of: str, wait: Wait) -> Row:
+    return {
+        "what": wait.what,
+        "of": of,
+        "until": wait.until,
+        "place": "" if wait.place == BUILT_IN else str(wait.place),
+    }
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, int | float | str | bool | None) else str(value)

@@ -1,0 +1,326 @@
+"""A worker: SMTP in and out, its spools, its queues, its connections. Every constructor of floors 3 and 4 is called here.
+
+It is built whole from `Settings`, started, reloaded and stopped; which process it lives in is its caller's business, and so
+is the governor, which it is handed.
+"""
+
+import asyncio
+import functools
+import random
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from mta.config.load import Settings
+from mta.dkim.keys import KeyRing, load_key
+from mta.dkim.signer import Signer
+from mta.dns.resolver import Resolver
+from mta.egress.dispatcher import Dispatcher
+from mta.egress.opening import Opener
+from mta.egress.route import find_route
+from mta.egress.settle import Settler
+from mta.ingress.collect import IntakeMemory
+from mta.ingress.gate import Gate
+from mta.ingress.intake import Intake
+from mta.ingress.smtp import Listener, SmtpService
+from mta.io.clock import Clock
+from mta.io.deadlines import Deadlines
+from mta.io.threads import Workshop
+from mta.io.tls import client_context, server_context
+from mta.metrics.counts import Counts
+from mta.metrics.histogram import LoopLag
+from mta.model.envelope import Draft, QueueKey
+from mta.model.outcome import Deferred, Extent, Failed
+from mta.model.reply import a_reply
+from mta.policy.rules import DkimRules, ListenerTls
+from mta.queue.actions import Route
+from mta.queue.scheduler import Scheduler
+from mta.runtime.governor import Governor
+from mta.runtime.house import House
+from mta.spool.bodies import BodyCache
+from mta.spool.store import Spool, open_spool
+
+logger = structlog.get_logger()
+
+SIGNING_THREADS = 2
+# At most one message a client connection is being signed; this is beyond any number of those.
+MAX_SIGNING = 10_000
+AUTH_THREADS = 2
+AUTH_QUEUE = 50
+EXPIRY_SWEEP_S = 60.0
+EXPIRY_CHUNK = 1000
+LISTENING_S = 1.0  # how often the disk is looked at
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What came and went in the last minutes, a slot a second, for `status`."""
+
+    slots: list[tuple[int, int]] = field(default_factory=list)  # (messages in, delivered) totals
+
+    def note(self, messages_in: int, delivered: int) -> None:
+        """Once a second."""
+        self.slots.append((messages_in, delivered))
+        del self.slots[:-61]
+
+    def last_minute(self) -> tuple[int, int]:
+        """Messages in and recipients delivered over the last 60 s."""
+        if len(self.slots) < 2:
+            return 0, 0
+        first, last = self.slots[0], self.slots[-1]
+        return last[0] - first[0], last[1] - first[1]
+
+
+class Worker:
+    """One worker. `start`, then `stop`; `reload` swaps policy whole or raises and changes nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        number: int,
+        governor: Governor,
+        clock: Clock,
+        records_behind: "functools.partial[bool] | None" = None,
+        vfs: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.number = number
+        self.governor = governor
+        self.clock = clock
+        self.counts = Counts()
+        self.traffic = Traffic()
+        self.started_at = clock.wall()
+        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._vfs = vfs
+        self._tasks: list[asyncio.Task[None]] = []
+        self._build(records_behind)
+
+    # -- construction ---------------------------------------------------------------------------
+
+    def _build(self, records_behind: "functools.partial[bool] | None") -> None:
+        settings, loop, clock = self.settings, self._loop, self.clock
+        server = settings.server
+        post = loop.call_soon_threadsafe
+        self.deadlines = Deadlines(loop)
+        self.lag = LoopLag(loop.call_later, time.monotonic)
+        self.spool = open_spool(
+            Path(server.spool_dir),
+            number=self.number,
+            clock=clock,
+            post=post,
+            on_broken=self._spool_broke,
+            vfs=self._vfs,
+        )
+        self.spools: Mapping[int, Spool] = {self.number: self.spool}
+        self.bodies = BodyCache(server.body_cache)
+        self.memory = IntakeMemory(server.intake_memory)
+        self.signing = Workshop("sign", post, threads=SIGNING_THREADS, limit=MAX_SIGNING)
+        self.logins = Workshop("auth", post, threads=AUTH_THREADS, limit=AUTH_QUEUE)
+        self.house = House(
+            spool=self.spool,
+            min_free=server.min_free,
+            memory=self.memory,
+            records_behind=records_behind or (lambda: False),
+        )
+        self.intake = Intake(
+            spool=self.spool,
+            bodies=self.bodies,
+            memory=self.memory,
+            workshop=self.signing,
+            clock=clock,
+            hostname=server.hostname,
+            lab=server.lab,
+            on_accepted=self._accepted,
+        )
+        self.intake.keyring = make_keyring(settings.dkim)
+        self.smtp = SmtpService(
+            intake=self.intake,
+            gate=Gate(
+                governor=self.governor,
+                house=self.house,
+                workshop=self.logins,
+                clock=clock,
+                call_later=loop.call_later,
+            ),
+            deadlines=self.deadlines,
+            counts=self.counts,
+        )
+        self.listeners = make_listeners(settings)
+        self._build_egress()
+
+    def _build_egress(self) -> None:
+        settings, clock = self.settings, self.clock
+        server = settings.server
+        self.resolver = Resolver(server.dns_servers, timeout_s=server.dns_timeout)
+        self.scheduler = Scheduler(settings.book)
+        self.settler = Settler(
+            scheduler=self.scheduler,
+            spools=self.spools,
+            bodies=self.bodies,
+            clock=clock,
+            counts=self.counts,
+            on_change=self._kick,
+        )
+        self.dispatcher = Dispatcher(
+            scheduler=self.scheduler,
+            governor=self.governor,
+            spools=self.spools,
+            settler=self.settler,
+            opener=Opener(
+                hostname=server.hostname,
+                deadlines=self.deadlines,
+                context=client_context(),
+                now=clock.now,
+            ),
+            find_route=self.find_route,
+            bodies=self.bodies,
+            book=settings.book,
+            clock=clock,
+            counts=self.counts,
+        )
+        self.governor.on_wanted(self._wanted)
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to deliver what is queued; listeners are the caller's to open."""
+        self.lag.start()
+        self.house.look_at_disk()
+        self._tasks = [
+            self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(EXPIRY_SWEEP_S, self._sweep_expired)),
+        ]
+        self.scheduler.start(self.clock.now())
+        self.dispatcher.kick()
+
+    def adopt(self, sock: socket.socket, listener: int) -> None:
+        """Serve an accepted connection of this listener."""
+        self.smtp.adopt(sock, self.listeners[listener])
+
+    async def stop(self, within_s: float) -> None:
+        """Finish running sessions both ways, at most `within_s`, and close the spools."""
+        until = self._loop.time() + within_s
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self.smtp.stop(within_s), self.dispatcher.stop(within_s))
+        left = max(1.0, until - self._loop.time())
+        await self.settler.drain(left)
+        self.signing.close()
+        self.logins.close()
+        self.lag.stop()
+        self.deadlines.close()
+
+    async def close_spools(self) -> None:
+        """The very last: nothing may settle any more, and the followers have read what they want."""
+        for spool in self.spools.values():
+            await spool.close()
+
+    def reload(self, settings: Settings) -> None:
+        """Swap in a new policy book, keys and listeners' rules; connections that run keep theirs."""
+        now = self.clock.now()
+        keyring, listeners = make_keyring(settings.dkim), make_listeners(settings)
+        self.settings = settings
+        self.intake.keyring = keyring
+        self.listeners = listeners
+        self.dispatcher.book = settings.book
+        self.scheduler.new_book(settings.book, now)
+        self.dispatcher.kick()
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
+        """The queue's route by DNS or by its policy's hosts."""
+        book, server = self.settings.book, self.settings.server
+        vmta = book.vmta(key.vmta)
+        if vmta is None:
+            text = f"there is no virtual MTA named {key.vmta}: configure it, or reroute its mail"
+            return Deferred(a_reply(451, "4.3.5", text), Extent.SITE, local=True)
+        return await find_route(
+            key,
+            book.policy(key, key.domain),
+            vmta,
+            self.resolver,
+            book,
+            lab=server.lab,
+            hostname=server.hostname,
+            rng=random,
+        )
+
+    def _accepted(self, draft: Draft) -> None:
+        self.counts.recipients_in += len(draft.entries)
+        self.counts.bytes_in += draft.message.size
+        self.scheduler.add(draft.entries, self.clock.now())
+        self.dispatcher.kick()
+
+    def _kick(self) -> None:
+        self.dispatcher.room()
+        self.dispatcher.kick()
+
+    def _wanted(self, key: str) -> None:
+        self.scheduler.wanted(key, self.clock.now())
+        self.dispatcher.kick()
+
+    def _spool_broke(self, error: BaseException) -> None:
+        if not self.broken.done():
+            self.broken.set_result(error)
+
+    def _each_second(self) -> None:
+        self.house.look_at_disk()
+        self.traffic.note(self.counts.messages_in, self.counts.delivered)
+
+    def _sweep_expired(self) -> None:
+        self.spool.sweep(self.clock.now())
+
+    async def _every(self, interval_s: float, work: "functools.partial[None]") -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                work()
+            except Exception:  # a task border: what fails once may work the next time
+                self.counts.bugs += 1
+                logger.exception("a fault of ours in the worker's upkeep")
+
+
+def make_keyring(rules: Sequence[DkimRules]) -> KeyRing:
+    """The signers of a configuration that has been checked."""
+    return KeyRing(
+        (
+            each.domain,
+            Signer(
+                each.domain.removeprefix("*."),
+                each.selector,
+                load_key(each.pem),
+                canon=(each.header_canon, each.body_canon),
+                identity=each.identity or None,
+                expire_s=each.expire_s,
+            ),
+        )
+        for each in rules
+    )
+
+
+def make_listeners(settings: Settings) -> list[Listener]:
+    """The listeners of a configuration that has been checked."""
+    server = settings.server
+    banner = "ESMTP Sluice" + (" LAB" if server.lab else "")
+    return [
+        Listener(
+            rules,
+            hostname=server.hostname,
+            banner=banner,
+            context=(
+                server_context(rules.tls_cert, rules.tls_key)
+                if rules.tls is not ListenerTls.NONE
+                else None
+            ),
+            vmtas=settings.vmtas,
+        )
+        for rules in settings.listeners
+    ]

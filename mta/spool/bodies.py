@@ -1,0 +1,58 @@
+"""The bodies a worker still has in memory, so that the first attempt does not read back what was just written.
+
+Bounded in bytes, oldest out first; a body that is not here is read from the spool.
+"""
+
+from collections import OrderedDict
+
+from mta.model.envelope import Message, SpillFile
+
+Body = tuple[bytes, bytes | SpillFile]  # prefix, body
+_Held = tuple[
+    bytes, bytes | SpillFile, list[int]
+]  # and, in a cell, how many recipients still need it
+
+_ROW_BYTES = 300  # what an entry of the dict and its objects cost beside the bytes
+
+
+class BodyCache:
+    """Holds at most `limit_bytes`; an entry leaves with its last recipient."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held = 0
+        self._bodies: OrderedDict[tuple[int, int], _Held] = OrderedDict()
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held
+
+    def put(
+        self, message: Message, prefix: bytes, body: bytes | SpillFile, recipients: int
+    ) -> None:
+        """Remember a body that so many recipients need; older ones make room."""
+        self._bodies[message.spool, message.number] = (prefix, body, [recipients])
+        self._held += _cost(prefix, body)
+        while self._held > self._limit and self._bodies:
+            _, dropped = self._bodies.popitem(last=False)
+            self._held -= _cost(dropped[0], dropped[1])
+
+    def get(self, message: Message) -> Body | None:
+        """The message's prefix and body, if still here."""
+        held = self._bodies.get((message.spool, message.number))
+        return None if held is None else (held[0], held[1])
+
+    def release(self, message: Message) -> None:
+        """One recipient less needs it; with the last it leaves."""
+        key = (message.spool, message.number)
+        held = self._bodies.get(key)
+        if held is None:
+            return
+        held[2][0] -= 1
+        if held[2][0] <= 0:
+            del self._bodies[key]
+            self._held -= _cost(held[0], held[1])
+
+
+def _cost(prefix: bytes, body: bytes | SpillFile) -> int:
+    return _ROW_BYTES + len(prefix) + (len(body) if isinstance(body, bytes) else 0)

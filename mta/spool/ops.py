@@ -1,0 +1,159 @@
+"""What the loop hands to the spool's thread: operations to write, and reads. Values without behaviour.
+
+They are made on the loop with all that can be prepared there, so that the thread has little to do a row.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mta.model.envelope import QueueKey
+from mta.model.errors import SpoolError
+from mta.model.event import Event
+from mta.queue.actions import QueueState
+
+
+class Accept:
+    """A message and its recipients."""
+
+    __slots__ = ("body_file", "data", "done", "event", "job", "keys", "message", "rows", "size")
+
+    def __init__(
+        self,
+        message: tuple[Any, ...],
+        keys: list[QueueKey],
+        rows: list[tuple[Any, ...]],
+        job: str,
+        size: int,
+        body_file: str,
+        event: Event | None,
+        data: bytes,
+        done: Callable[[SpoolError | None], None],
+    ) -> None:
+        self.message = message
+        self.keys = keys  # one a recipient
+        self.rows = rows  # RECIPIENT_COLUMNS without queue and job
+        self.job = job
+        self.size = size  # bytes the batch grows by
+        self.body_file = body_file
+        self.event = event
+        self.data = data
+        self.done = done
+
+
+class Settle:
+    """Outcomes: recipients gone, and recipients that wait or are held."""
+
+    __slots__ = ("datas", "done", "events", "gone", "messages", "updates")
+
+    def __init__(
+        self,
+        gone: list[int],
+        messages: list[int],
+        updates: list[tuple[Any, ...]],
+        events: list[Event],
+        datas: list[bytes],
+        done: Callable[[], None] | None,
+    ) -> None:
+        self.gone = gone
+        self.messages = messages  # of those gone: deleted when none of their recipients is left
+        self.updates = updates  # number, due, attempts, first attempt, may repeat, held, why, reply
+        self.events = events
+        self.datas = datas
+        self.done = done
+
+
+class Postpone:
+    """A queue's durable row."""
+
+    __slots__ = ("data", "event", "now", "state")
+
+    def __init__(self, state: QueueState, event: Event | None, data: bytes, now: float) -> None:
+        self.state = state
+        self.event = event
+        self.data = data
+        self.now = now
+
+
+class Evict:
+    """A queue left memory."""
+
+    __slots__ = ("due", "key", "seen_entry")
+
+    def __init__(self, key: QueueKey, due: float | None, seen_entry: int) -> None:
+        self.key = key
+        self.due = due
+        self.seen_entry = seen_entry  # entries beyond it are not known to the scheduler yet
+
+
+class PutMeta:
+    """A small value of its own; None removes it."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: bytes | None) -> None:
+        self.name = name
+        self.value = value
+
+
+class HoldJob:
+    """A job is held, or (reason None) released."""
+
+    __slots__ = ("job", "now", "reason")
+
+    def __init__(self, job: str, reason: str | None, now: float) -> None:
+        self.job = job
+        self.reason = reason
+        self.now = now
+
+
+class HoldEntries:
+    """Entries are held, or (reason None) released."""
+
+    __slots__ = ("done", "now", "numbers", "reason")
+
+    def __init__(
+        self,
+        numbers: list[int],
+        reason: str | None,
+        now: float,
+        done: Callable[[], None] | None,
+    ) -> None:
+        self.numbers = numbers
+        self.reason = reason
+        self.now = now
+        self.done = done
+
+
+class Prune:
+    """Events up to this id have been read by everyone who must."""
+
+    __slots__ = ("up_to",)
+
+    def __init__(self, up_to: int) -> None:
+        self.up_to = up_to
+
+
+class Read:
+    """A question for the thread, answered on the loop after everything written before it is on disk."""
+
+    __slots__ = ("answer", "ask", "fail")
+
+    def __init__(
+        self,
+        ask: Callable[[Any], Any],
+        answer: Callable[[Any], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.ask = ask
+        self.answer = answer
+        self.fail = fail
+
+
+class Close:
+    """The last operation."""
+
+    __slots__ = ()
+
+
+Write = Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Prune
+Operation = Write | Read | Close

@@ -1,0 +1,309 @@
+"""Reads, in the spool's thread: what is due, bodies, events, and what an operator asks.
+
+A row that cannot be read never stops the others: it is held as unreadable and reported (reliability.md D6).
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+import apsw
+import msgspec
+
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.errors import SpoolError
+from mta.model.event import Event, decode_event
+from mta.queue.actions import QueueState
+from mta.spool.rows import ENTRY_COLUMNS, ENTRY_WIDTH, EntryReader, Row, RowQuery, as_json
+from mta.spool.words import Counts, Filter, Listed, QueueRow
+from mta.spool.writer import Writer
+
+# Rows looked through in one go; a search over a million recipients is made of many.
+WINDOW: Final = 20_000
+
+_NOT_HELD = "r.held = 0 AND r.job NOT IN (SELECT id FROM job WHERE held = 1)"
+# LEFT JOIN: a recipient whose message is gone must not wait for ever unseen.
+_DUE_FROM = f"""
+FROM recipient r LEFT JOIN message m ON m.number = r.message
+WHERE r.queue = ?1 AND {_NOT_HELD} AND r.due <= ?2
+AND r.id NOT IN (SELECT value FROM json_each(?4)) ORDER BY r.due, r.id LIMIT ?3
+"""
+_DUE = RowQuery(ENTRY_COLUMNS, _DUE_FROM)
+_DUE_IDS = RowQuery(
+    "r.id",
+    f"""FROM recipient r WHERE r.queue = ?1 AND {_NOT_HELD} AND r.due <= ?2
+AND r.id NOT IN (SELECT value FROM json_each(?4)) ORDER BY r.due, r.id LIMIT ?3""",
+)
+_ONE = RowQuery(
+    ENTRY_COLUMNS,
+    "FROM recipient r LEFT JOIN message m ON m.number = r.message WHERE r.id = ?",
+)
+_NEXT_DUE = f"""
+SELECT r.due FROM recipient r WHERE r.queue = ? AND {_NOT_HELD} AND r.due > ?
+ORDER BY r.due LIMIT 1
+"""
+_OLDEST = RowQuery(
+    f"{ENTRY_COLUMNS}, q.domain, q.vmta",
+    "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
+    " WHERE r.id > ? AND r.held = 0 ORDER BY r.id LIMIT ?",
+)
+_BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
+_EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
+# What is held has an index of its own; each half reads its index alone.
+_QUEUES = """
+WITH part AS (
+    SELECT queue, count(*) AS n, 0 AS held, sum(size) AS bytes, min(message) AS oldest,
+           min(due) AS due FROM recipient WHERE held = 0 GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*), count(*), sum(size), min(message), NULL
+    FROM recipient WHERE held = 1 GROUP BY queue
+    UNION ALL
+    SELECT id, 0, 0, 0, NULL, NULL FROM queue WHERE paused = 1
+), whole AS (
+    SELECT queue, sum(n) AS recipients, sum(held) AS held, sum(bytes) AS bytes,
+           min(oldest) AS oldest, min(due) AS due FROM part GROUP BY queue
+)
+"""
+_QUEUE_ROWS = """
+SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, received_at, first_due, next_at,
+       attempts, mode, reason, paused)) FROM (
+    SELECT q.*, w.recipients, w.held, w.bytes, w.due AS first_due,
+           coalesce((SELECT received_at FROM message WHERE number = w.oldest), 0) AS received_at
+    FROM whole w JOIN queue q ON q.id = w.queue ORDER BY {order} LIMIT ?
+)
+"""
+_ORDERS = {
+    "recipients": "w.recipients DESC, q.id",
+    "bytes": "w.bytes DESC, q.id",
+    "oldest": "w.oldest IS NULL, w.oldest, q.id",
+    "due": "w.due IS NULL, w.due, q.id",
+    "domain": "q.domain, q.vmta",
+}
+_decode_rows = msgspec.json.Decoder(list[Row]).decode
+
+
+class Queries:
+    """All the spool's reads. Every method runs in the spool's thread."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        writer: Writer,
+        *,
+        number: int,
+        cut: tuple[int, float],
+        body_path: Callable[[str], str],
+        put_aside: Callable[[list[int], str], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._writer = writer
+        self._number = number
+        self._cut = cut
+        self._body_path = body_path
+        self._put_aside = put_aside
+        self._report = report
+
+    # For the scheduler
+
+    def due(
+        self, key: QueueKey, now: float, limit: int, exclude: Collection[int]
+    ) -> tuple[list[Entry], float | None]:
+        """Entries of the queue due at `now`, by (due, number), and the earliest due time after `now`."""
+        queue = self._writer.queues.id_of(key)
+        if queue == 0:
+            return [], None
+        bindings = (queue, now, limit, as_json(exclude))
+        try:
+            rows = _DUE.run(self._cursor, bindings)
+        except (apsw.CorruptError, apsw.IOError, ValueError):
+            numbers = _DUE_IDS.run(self._cursor, bindings)
+            rows = list(self._readable(numbers))
+        reader = EntryReader(self._number, self._cut)
+        whole = [row for row in rows if reader.has_message(row)]
+        if len(whole) < len(rows):
+            lost = [row[0] for row in rows if not reader.has_message(row)]
+            self._lost(lost, "its message is missing")
+        following = self._cursor.execute(_NEXT_DUE, (queue, now)).fetchall()
+        return [reader.entry(row, key) for row in whole], following[0][0] if following else None
+
+    def due_queues(self, now: float, limit: int) -> tuple[list[QueueState], float | None]:
+        """The next queues that are due, and the earliest due time not handed out."""
+        return self._writer.queues.due(now, limit)
+
+    def body(self, message: Message) -> tuple[bytes, bytes | SpillFile]:
+        """Prefix and body. Raises SpoolError if they cannot be read."""
+        try:
+            found = self._cursor.execute(_BODY, (message.number,)).fetchall()
+        except apsw.Error as error:
+            raise SpoolError(f"message {message.number} cannot be read: {error}") from error
+        if not found:
+            raise SpoolError(f"message {message.number} is not in the spool")
+        prefix, body, body_file, size = found[0]
+        if body_file:
+            return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
+        return prefix, body
+
+    def oldest(self, limit: int, after: int) -> list[Entry]:
+        """Entries that are not held by an operator, from the oldest, beyond entry number `after`."""
+        return list(self._entries(_OLDEST.run(self._cursor, (after, limit))))
+
+    # For followers
+
+    def events(self, cursor: int, limit: int) -> list[tuple[int, Event]]:
+        """Events after the cursor, in order. What cannot be decoded is reported and passed over."""
+        events = []
+        for number, text in _EVENTS.run(self._cursor, (cursor, limit)):
+            try:
+                events.append((number, decode_event(bytes.fromhex(text))))
+            except msgspec.DecodeError as error:
+                self._report(f"event {number} cannot be read: {error}")
+        return events
+
+    # For the operator
+
+    def counts(self, now: float) -> Counts:
+        """How much there is; reads indices only."""
+        due, deferred = self._one(
+            "SELECT count(*) FILTER (WHERE due <= ?1), count(*) FILTER (WHERE due > ?1)"
+            " FROM recipient WHERE held = 0",
+            (now,),
+        )
+        (held,) = self._one("SELECT count(*) FROM recipient WHERE held = 1")
+        (messages,) = self._one("SELECT count(*) FROM (SELECT DISTINCT message FROM recipient)")
+        (queues,) = self._one("SELECT count(*) FROM queue")
+        (events,) = self._one("SELECT count(*) FROM event")
+        (used,) = self._one(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return Counts(
+            messages,
+            due + deferred + held,
+            due,
+            deferred,
+            held,
+            queues,
+            used,
+            events,
+            self._writer.event_bytes,
+        )
+
+    def queue_table(self, limit: int = 100, sort: str = "recipients") -> list[QueueRow]:
+        """The first queues by recipients, bytes, oldest, due or domain. Raises ValueError on another order."""
+        if sort not in _ORDERS:
+            raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
+        text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
+        rows = _decode_rows(self._cursor.execute(text, (limit,)).fetchall()[0][0])
+        return [
+            QueueRow(QueueKey(domain, vmta), *numbers, bool(paused))
+            for domain, vmta, *numbers, paused in rows
+        ]
+
+    def held_jobs(self) -> dict[str, str]:
+        """The jobs on hold, with the reasons."""
+        return dict(
+            self._cursor.execute("SELECT name, hold_reason FROM job WHERE held = 1").fetchall()
+        )
+
+    def queue_state(self, key: QueueKey) -> QueueState | None:
+        """The queue's durable row, if it has one."""
+        found = self._cursor.execute(
+            "SELECT next_at, attempts, mode, reason, paused FROM queue WHERE domain = ? AND vmta = ?",
+            key,
+        ).fetchall()
+        if not found:
+            return None
+        next_at, attempts, mode, reason, paused = found[0]
+        return QueueState(key, next_at, attempts, mode, reason, bool(paused))
+
+    def list_messages(self, wanted: Filter, limit: int, now: float) -> list[Listed]:
+        """Up to `limit` entries that match, from the oldest."""
+        listed: list[Listed] = []
+        after: int | None = 0
+        while after is not None and len(listed) < limit:
+            found, after = self.search(wanted, limit - len(listed), after, now)
+            listed += found
+        return listed
+
+    def search(
+        self, wanted: Filter, limit: int, after: int, now: float
+    ) -> tuple[list[Listed], int | None]:
+        """Matching entries in the next window of numbers beyond `after`; where to go on, None at the end."""
+        (first,) = self._one("SELECT min(id) FROM recipient WHERE id > ?", (after,))
+        if first is None:
+            return [], None
+        last = first + WINDOW - 1
+        conditions, bindings = _conditions(wanted, now)
+        source = (
+            "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
+            f" WHERE r.id BETWEEN ? AND ?{conditions} ORDER BY r.id LIMIT ?"
+        )
+        if wanted.message:
+            last = 1 << 62  # the message's own index makes it one short read
+        query = RowQuery(
+            f"{ENTRY_COLUMNS}, q.domain, q.vmta, r.held, r.hold_reason, r.reply", source
+        )
+        rows = query.run(self._cursor, (first, last, *bindings, limit))
+        found = [
+            Listed(entry, bool(row[-3]), row[-2], row[-1])
+            for row, entry in zip(rows, self._entries(rows), strict=True)
+        ]
+        return found, (rows[-1][0] if len(rows) == limit else last)
+
+    def _entries(self, rows: list[Row]) -> Iterator[Entry]:
+        """Entries of rows that name their queue after `ENTRY_COLUMNS`."""
+        reader = EntryReader(self._number, self._cut)
+        keys: dict[tuple[str, str], QueueKey] = {}
+        for row in rows:
+            name = (row[ENTRY_WIDTH], row[ENTRY_WIDTH + 1])
+            key = keys.get(name)
+            if key is None:
+                key = keys[name] = QueueKey(*name)
+            yield reader.entry(row, key)
+
+    def _readable(self, numbers: list[Row]) -> Iterator[Row]:
+        """The rows of these entries that can be read; the others are put aside."""
+        for (number,) in numbers:
+            try:
+                yield from _ONE.run(self._cursor, (number,))
+            except (apsw.CorruptError, apsw.IOError, ValueError) as error:
+                self._lost([number], str(error))
+
+    def _lost(self, numbers: list[int], why: str) -> None:
+        self._put_aside(numbers, f"unreadable: {why}")
+        shown = ", ".join(map(str, numbers[:10])) + (" …" if len(numbers) > 10 else "")
+        self._report(f"recipients {shown} cannot be read and are held: {why}")
+
+    def _one(self, text: str, bindings: tuple[object, ...] = ()) -> Row:
+        return list(self._cursor.execute(text, bindings).fetchall()[0])
+
+
+def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
+    """The WHERE terms of a filter and their values."""
+    terms: list[str] = []
+    values: list[object] = []
+    exact = {
+        "q.domain": wanted.domain or None,
+        "q.vmta": wanted.vmta or None,
+        "m.job": wanted.job,
+        "m.number": wanted.message or None,
+        "r.message": wanted.message or None,
+        "r.id": wanted.entry or None,
+        "r.held": None if wanted.held is None else int(wanted.held),
+    }
+    for column, value in exact.items():
+        if value is not None:
+            terms.append(f"{column} = ?")
+            values.append(value)
+    for column, pattern in (("m.sender", wanted.sender), ("r.address", wanted.recipient or None)):
+        if pattern is not None:
+            # GLOB knows more than `*`; the rest stands for itself.
+            terms.append(f"{column} GLOB ?" if "*" in pattern else f"{column} = ?")
+            values.append(
+                pattern.replace("[", "[[]").replace("?", "[?]") if "*" in pattern else pattern
+            )
+    if wanted.older_than_s:
+        terms.append("m.received_at <= ?")
+        values.append(now - wanted.older_than_s)
+    return "".join(f" AND {term}" for term in terms), values

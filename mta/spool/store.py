@@ -1,0 +1,630 @@
+"""The one door to a worker's durable state. Called on the loop; everything is answered later, on the loop.
+
+What is acknowledged is on disk: `done` runs after the commit. Ids are given out here, before anything is written, so that rows are
+ready when they reach the spool's thread. Reads see everything written before them. Nothing in this contract is SQLite's own.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import struct
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from mta.io.clock import Clock
+from mta.io.files import make_directory
+from mta.io.threads import Post
+from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
+from mta.model.errors import SpoolError
+from mta.model.event import Attempt, Event, QueueDeferred, encode_event
+from mta.queue.actions import QueueState
+from mta.spool.changes import Change, Claim, removed_by_administrator
+from mta.spool.commit import GroupCommit, Opened
+from mta.spool.database import PAGE_SIZE, Lock, open_database
+from mta.spool.inflight import Inflight, Interrupted, read_boot_id, read_inflight
+from mta.spool.ops import (
+    Accept,
+    Evict,
+    HoldEntries,
+    HoldJob,
+    Postpone,
+    Prune,
+    PutMeta,
+    Read,
+    Settle,
+)
+from mta.spool.outbox import Committed, Outbox
+from mta.spool.queries import Queries
+from mta.spool.rows import as_json, clean_text
+from mta.spool.spill import Bodies, Spill
+from mta.spool.words import (
+    Counts,
+    Filter,
+    FreeSpace,
+    Holds,
+    Listed,
+    QueueRow,
+    Settlement,
+    SpoolFull,
+    SpoolLocked,
+    Start,
+)
+from mta.spool.writer import Writer, highest_id
+
+__all__ = ["Settlement", "Spool", "SpoolFull", "SpoolLocked", "open_spool"]
+
+T = TypeVar("T")
+
+# After a crash numbers go on far beyond any that may have been given out and not committed: a log never shows one twice.
+SKIP_AFTER_CRASH = 1_000_000
+MAX_CRASHES = 3
+POISON = "poison: it was in flight at each of the last crashes"
+_ROW_BYTES = 1000  # what a message costs a batch beside its body
+_LICENCE = struct.Struct("<dd")  # seconds held in all; held since, 0 if it is not
+_CUT = struct.Struct("<qd")
+
+
+class Spool:
+    """One spool, open. Made by `open_spool`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        number: int,
+        clock: Clock,
+        post: Post,
+        on_broken: Callable[[BaseException], None],
+        on_report: Callable[[str], None],
+        vfs: str | None,
+        boot: bytes,
+        max_crashes: int,
+    ) -> None:
+        self.path = path
+        self.number = number
+        self.clock = clock
+        self.start = Start()
+        self._boot = boot
+        self._max_crashes = max_crashes
+        self._bodies = Bodies(path / f"{number}.bodies", post)
+        self._outbox = Outbox()
+        self._commit = GroupCommit(
+            clock=clock,
+            post=post,
+            outbox=self._outbox,
+            on_broken=on_broken,
+            on_report=on_report,
+            remove_bodies=self._bodies.remove,
+        )
+        self._meta: dict[str, bytes] = {}
+        self._seen_entry = 0
+        try:
+            self._lock = Lock(path / f"{number}.lock")
+        except FileNotFoundError:
+            raise SpoolError(f"there is no directory {path}") from None
+        try:
+            self._commit.start(lambda: self._open(vfs))
+        except BaseException:
+            self._bodies.close()
+            self._lock.release()
+            raise
+        self._submit = self._commit.submit
+        self.uuid = self._meta["uuid"].hex()
+        self._licence_held_s, self._licence_since = _LICENCE.unpack(
+            self._meta.get("licence", bytes(_LICENCE.size))
+        )
+
+    # Mail comes in
+
+    def next_message_number(self) -> int:
+        """A number for a message about to come; never given again."""
+        self._last_message += 1
+        return self._last_message
+
+    def accept(self, draft: Draft, done: Callable[[SpoolError | None], None]) -> None:
+        """Store a message; `done` gets None once it is on disk, or why it is not (`is_full`: 452, else 451).
+
+        Entries get their numbers now. `draft.event` is written in the same transaction.
+        """
+        message = draft.message
+        if not message.number:
+            message.number = self.next_message_number()
+        message.licence_held_s = self.licence_held_s()
+        number, size = message.number, message.size
+        body = draft.body
+        if isinstance(body, SpillFile):
+            body_file, stored, length = self._bodies.name(body), None, 0
+        else:
+            body_file, stored, length = "", body, len(body)
+        keys = []
+        rows = []
+        entry_number = self._last_entry
+        for entry in draft.entries:
+            entry_number += 1
+            entry.number = entry_number
+            keys.append(entry.key)
+            rows.append(
+                (entry_number, number, size, entry.address, entry.due, entry.notify, entry.orcpt)
+            )
+        self._last_entry = entry_number
+        row = (
+            number,
+            message.received_at,
+            message.sender,
+            size,
+            message.vmta,
+            message.job,
+            message.envid,
+            message.ret,
+            int(message.content),
+            message.source_kind,
+            message.source_ip,
+            message.source_name,
+            message.user,
+            message.licence_held_s,
+            body_file,
+            draft.prefix,
+            stored,
+        )
+        event: Event | None = draft.event  # type: ignore[assignment]  # the model cannot name it
+        data = b"" if event is None else encode_event(event)
+
+        def committed(error: SpoolError | None) -> None:
+            self._seen_entry = max(self._seen_entry, entry_number)
+            done(error)
+
+        self._submit(
+            Accept(
+                row, keys, rows, message.job, length + _ROW_BYTES, body_file, event, data, committed
+            )
+        )
+
+    def new_spill(self) -> Spill:
+        """A file for a body too large for memory."""
+        return self._bodies.new_spill()
+
+    # Mail goes out
+
+    def settle(self, batch: list[Settlement], done: Callable[[], None] | None = None) -> None:
+        """Write what became of entries; `done` once it is on disk. With no room it is tried until there is."""
+        gone: list[int] = []
+        messages: list[int] = []
+        updates: list[tuple[Any, ...]] = []
+        events: list[Event] = []
+        datas: list[bytes] = []
+        for settlement in batch:
+            entry, event = settlement.entry, settlement.event
+            if event is not None:
+                events.append(event)
+                datas.append(encode_event(event))
+                if event.__class__ is Attempt and event.may_repeat:
+                    entry.may_repeat = True
+            if settlement.due is None and not settlement.hold:
+                gone.append(entry.number)
+                messages.append(entry.message.number)
+            else:
+                updates.append(_update(settlement))
+        self._submit(Settle(gone, messages, updates, events, datas, done))
+
+    def mark(self, entry: Entry) -> None:
+        """The entry is being delivered: after a crash it may have been."""
+        self._inflight.mark(entry.number)
+
+    def unmark(self, entry: Entry) -> None:
+        """What became of it is on disk, or it was not tried."""
+        self._inflight.unmark(entry.number)
+
+    def is_marked(self, entry: Entry) -> bool:
+        """Whether the entry is being delivered."""
+        return entry.number in self._inflight
+
+    def body(
+        self,
+        message: Message,
+        done: Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None],
+    ) -> None:
+        """Read prefix and body; `done` gets both, or the error."""
+        self.read(lambda queries: queries.body(message), done, done)
+
+    # Queues
+
+    def due(
+        self,
+        key: QueueKey,
+        now: float,
+        limit: int,
+        done: Callable[[list[Entry], float | None], None],
+        *,
+        exclude: Collection[int] = (),
+    ) -> None:
+        """Up to `limit` entries due at `now`, by (due, number), and the earliest due time after `now`.
+
+        Entries numbered in `exclude` (in the caller's memory) are passed over; so is all that is held.
+        """
+
+        def answer(found: tuple[list[Entry], float | None]) -> None:
+            done(*found)
+
+        if self.holds_all:
+            self.read(lambda _: ([], None), answer, self._report_failure)
+            return
+        self.read(
+            lambda queries: queries.due(key, now, limit, exclude), answer, self._report_failure
+        )
+
+    def due_queues(
+        self, now: float, limit: int, done: Callable[[list[QueueState], float | None], None]
+    ) -> None:
+        """The next queues that must be looked at, and the earliest time for one not returned.
+
+        Each is returned once, and is the caller's until it calls `evict`. One that mail was accepted into meanwhile may
+        be returned although the caller has it.
+        """
+
+        def answer(found: tuple[list[QueueState], float | None]) -> None:
+            done(*found)
+
+        if self.holds_all:
+            self.read(lambda _: ([], None), answer, self._report_failure)
+            return
+        self.read(lambda queries: queries.due_queues(now, limit), answer, self._report_failure)
+
+    def postpone(self, state: QueueState, event: QueueDeferred | None = None) -> None:
+        """Write a queue's durable row; its entries stay as they are."""
+        data = b"" if event is None else encode_event(event)
+        self._submit(Postpone(state, event, data, self.clock.now()))
+
+    def evict(self, key: QueueKey, due: float | None) -> None:
+        """The queue left memory: look at it again at `due`. None: nothing in it can become due; with nothing left, its row goes."""
+        self._submit(Evict(key, due, self._seen_entry))
+
+    # Holds
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether nothing is delivered now, for the operator's or the licence's sake."""
+        return self._licence_since > 0 or "hold_everything" in self._meta
+
+    def holds(self) -> "Future[Holds]":
+        """What is held as a whole."""
+        reason = self._meta.get("hold_everything")
+        since = self._licence_since or None
+
+        def ask(queries: Queries) -> Holds:
+            everything = None if reason is None else reason.decode()
+            return Holds(everything, queries.held_jobs(), since)
+
+        return self.call(ask)
+
+    def hold_everything(self, reason: str) -> None:
+        """The operator stops all delivery from this spool."""
+        self.meta_put("hold_everything", clean_text(reason).encode())
+
+    def release_everything(self) -> None:
+        """The end of `hold_everything`; the caller looks for due queues."""
+        self.meta_put("hold_everything", None)
+
+    def hold_job(self, job: str, reason: str) -> None:
+        """Entries of this job are no longer due, whichever queue they wait in; those in memory are the caller's to forget."""
+        self._submit(HoldJob(job, clean_text(reason), self.clock.now()))
+
+    def release_job(self, job: str) -> None:
+        """The end of `hold_job`: queues that had nothing else become due."""
+        self._submit(HoldJob(job, None, self.clock.now()))
+
+    def hold_all(self, now: float) -> None:
+        """The licence's hold: nothing is delivered and nothing ages from `now` on."""
+        if not self._licence_since:
+            self._put_licence(self._licence_held_s, now)
+
+    def release_all(self, now: float) -> None:
+        """The end of the licence's hold."""
+        if self._licence_since:
+            self._put_licence(self.licence_held_s(now), 0.0)
+
+    def licence_held_s(self, now: float | None = None) -> float:
+        """For how long the licence has held this spool in all. Age for expiry = now - received - (this - the message's)."""
+        if not self._licence_since:
+            return self._licence_held_s
+        if now is None:
+            now = self.clock.now()
+        return self._licence_held_s + max(0.0, now - self._licence_since)
+
+    # For the operator
+
+    def call(self, ask: Callable[[Queries], T]) -> "Future[T]":
+        """Ask the spool's thread anything; the future's callbacks run on the loop. Any thread may call."""
+        future: Future[T] = Future()
+
+        def answer(result: T) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_result(result)
+
+        def fail(error: BaseException) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+        self.read(ask, answer, fail)
+        return future
+
+    def read(
+        self,
+        ask: Callable[[Queries], T],
+        answer: Callable[[T], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """Ask the spool's thread; one of the two is called on the loop."""
+        self._submit(Read(ask, answer, fail))
+
+    def counts(self) -> "Future[Counts]":
+        """How much the spool holds."""
+        now = self.clock.now()
+        return self.call(lambda queries: queries.counts(now))
+
+    def queue_table(self, limit: int = 100, sort: str = "recipients") -> "Future[list[QueueRow]]":
+        """The first queues by `sort`: recipients, bytes, oldest, due or domain."""
+        return self.call(lambda queries: queries.queue_table(limit, sort))
+
+    def queue_state(self, key: QueueKey) -> "Future[QueueState | None]":
+        """A queue's durable row."""
+        return self.call(lambda queries: queries.queue_state(key))
+
+    def list_messages(self, wanted: Filter, limit: int = 100) -> "Future[list[Listed]]":
+        """Up to `limit` entries that match, from the oldest."""
+        now = self.clock.now()
+        return self.call(lambda queries: queries.list_messages(wanted, limit, now))
+
+    def oldest(self, limit: int, after: int = 0) -> "Future[list[Entry]]":
+        """Entries from the oldest on, beyond entry number `after`: who knows the policies decides which expired."""
+        return self.call(lambda queries: queries.oldest(limit, after))
+
+    def hold(self, wanted: Filter, reason: str, claim: Claim | None = None) -> "Future[int]":
+        """Hold what matches; the future says how many. `claim` as in `delete`."""
+        text = clean_text(reason)
+        return self._change(
+            wanted,
+            claim,
+            lambda entries, done: self._hold_entries(entries, text, done),
+        )
+
+    def release(self, wanted: Filter) -> "Future[int]":
+        """Release held entries that match; their queues are due at once."""
+        held = dataclasses.replace(wanted, held=True)
+        return self._change(
+            held, None, lambda entries, done: self._hold_entries(entries, None, done)
+        )
+
+    def delete(self, wanted: Filter, claim: Claim | None = None) -> "Future[int]":
+        """Delete what matches, with an event each; the future says how many. What is in flight stays.
+
+        `claim` is given each chunk on the loop and returns the entries that nobody delivers: the scheduler has let go of them.
+        """
+
+        def write(entries: list[Entry], done: Callable[[], None]) -> None:
+            now = self.clock.now()
+            self.settle([removed_by_administrator(entry, now) for entry in entries], done)
+
+        return self._change(wanted, claim, write)
+
+    def meta(self, name: str) -> bytes | None:
+        """A small value kept with `meta_put`."""
+        return self._meta.get(f"value.{name}")
+
+    def put_meta(self, name: str, value: bytes | None) -> None:
+        """Keep a small value over restarts; None forgets it."""
+        self.meta_put(f"value.{name}", value)
+
+    # Events
+
+    @property
+    def last_event(self) -> int:
+        """The newest event subscribers have been told of."""
+        return self._outbox.last_event
+
+    @property
+    def pending_event_bytes(self) -> int:
+        """Bytes of events not pruned yet."""
+        return self._outbox.pending_bytes
+
+    def subscribe(self, callback: Callable[[Committed], None]) -> Callable[[], None]:
+        """Give each commit's events, numbered, to `callback`; what came before `last_event` is read with `events`."""
+        return self._outbox.subscribe(callback)
+
+    def events(self, cursor: int, limit: int) -> "Future[Committed]":
+        """Up to `limit` events after the cursor, from the table. Any thread may call."""
+        return self.call(lambda queries: queries.events(cursor, limit))
+
+    def prune(self, up_to: int) -> None:
+        """Everybody has read the events up to this id. Any thread may call."""
+        self._submit(Prune(up_to))
+
+    # The file
+
+    def free_space(self) -> FreeSpace:
+        """Room on the file system, and free pages inside the database."""
+        status = os.statvfs(self.path)
+        return FreeSpace(
+            status.f_bavail * status.f_frsize + self._commit.free_pages * PAGE_SIZE,
+            status.f_blocks * status.f_frsize,
+            status.f_favail,
+            status.f_files,
+        )
+
+    async def close(self) -> None:
+        """Write what was handed over, and close; the loop goes on meanwhile, for it is told of the last commits."""
+        await asyncio.to_thread(self.close_blocking)
+
+    def close_blocking(self, timeout_s: float = 60.0) -> None:
+        """`close` where there is no loop to keep alive."""
+        self._commit.close(timeout_s)
+        self._bodies.close()
+        self._inflight.close(clean=self._commit.closed_cleanly)
+        self._lock.release()
+
+    # Within
+
+    def meta_put(self, name: str, value: bytes | None) -> None:
+        """Keep a value under its full name."""
+        if value is None:
+            self._meta.pop(name, None)
+        else:
+            self._meta[name] = value
+        self._submit(PutMeta(name, value))
+
+    def _put_licence(self, held_s: float, since: float) -> None:
+        self._licence_held_s, self._licence_since = held_s, since
+        self.meta_put("licence", _LICENCE.pack(held_s, since))
+
+    def _hold_entries(
+        self, entries: list[Entry], reason: str | None, done: Callable[[], None]
+    ) -> None:
+        numbers = [entry.number for entry in entries]
+        self._submit(HoldEntries(numbers, reason, self.clock.now(), done))
+
+    def _change(
+        self,
+        wanted: Filter,
+        claim: Claim | None,
+        write: Callable[[list[Entry], Callable[[], None]], None],
+    ) -> "Future[int]":
+        change = Change(self, wanted, claim, write)
+        change.next(0)
+        return change.future
+
+    def _report_failure(self, error: BaseException) -> None:
+        """A read of the scheduler failed as a whole: it has no answer, and the operator is told."""
+        self._commit.report(f"the spool cannot be read: {error}")
+
+    def _open(self, vfs: str | None) -> Opened:
+        """In the thread: everything between the file and the first operation."""
+        connection, self.start.created = open_database(self.path / f"{self.number}.sqlite", vfs)
+        with contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
+            self._meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+            cut = self._look_back(connection)
+            writer = Writer(connection)
+            queries = Queries(
+                connection,
+                writer,
+                number=self.number,
+                cut=cut,
+                body_path=lambda name: str(self._bodies.path(name)),
+                put_aside=self._put_aside,
+                report=self._commit.report,
+            )
+            self._last_message = highest_id(connection, "message")
+            self._last_entry = highest_id(connection, "recipient")
+            if not self.start.clean:
+                self._last_message += SKIP_AFTER_CRASH
+                self._last_entry += SKIP_AFTER_CRASH
+            names = connection.execute("SELECT body_file FROM message WHERE body_file <> ''")
+            self.start.removed_bodies = self._bodies.remove_leftovers({row[0] for row in names})
+            self._outbox.last_event = writer.last_event
+            self._outbox.pending_bytes = writer.event_bytes
+            undo.pop_all()
+        return Opened(connection, writer, queries)
+
+    def _look_back(self, connection: apsw.Connection) -> tuple[int, float]:
+        """Mark what the last owner had in flight; up to which (number, due) an entry may have been when the power went."""
+        uuid = self._meta["uuid"]
+        path = self.path / f"{self.number}.inflight"
+        before = read_inflight(path, uuid, self._boot)
+        if before is None and self.start.created:
+            before = Interrupted(True, True, [])
+        self.start.clean = before is not None and before.clean
+        with connection:
+            if before is not None and before.numbers:
+                self._mark_interrupted(connection, before)
+            if before is None or not (before.clean or before.same_boot):
+                self.start.power_cut = True
+                # Nothing is known of what was in flight: all that was due may have been. No row is rewritten for that.
+                cut = _CUT.pack(highest_id(connection, "recipient"), self.clock.now())
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('cut', ?)", (cut,))
+                self._meta["cut"] = cut
+        self._inflight = Inflight(path, uuid, self._boot)
+        number, due = _CUT.unpack(self._meta.get("cut", bytes(_CUT.size)))
+        return number, due
+
+    def _mark_interrupted(self, connection: apsw.Connection, before: Interrupted) -> None:
+        numbers = as_json(before.numbers)
+        # Closed in order with sessions still running: they may repeat, but nothing crashed.
+        crashed = 0 if before.clean else 1
+        connection.execute(
+            "UPDATE recipient SET may_repeat = 1, crashes = crashes + ?2"
+            " WHERE id IN (SELECT value FROM json_each(?1))",
+            (numbers, crashed),
+        )
+        self.start.repeated = connection.changes()
+        found = connection.execute(
+            "UPDATE recipient SET held = 1, hold_reason = ?2"
+            " WHERE held = 0 AND crashes >= ?3 AND id IN (SELECT value FROM json_each(?1))"
+            " RETURNING id",
+            (numbers, POISON, self._max_crashes),
+        ).fetchall()
+        self.start.poison = [row[0] for row in found]
+
+    def _put_aside(self, numbers: list[int], reason: str) -> None:
+        """In the thread: entries that cannot be read wait for an operator."""
+        self._commit.set_aside(HoldEntries(numbers, reason, self.clock.now(), None))
+
+
+def open_spool(
+    path: Path,
+    *,
+    number: int = 0,
+    clock: Clock,
+    post: Post,
+    on_broken: Callable[[BaseException], None],
+    on_report: Callable[[str], None] = lambda _text: None,
+    vfs: str | None = None,
+    boot: bytes | None = None,
+    max_crashes: int = MAX_CRASHES,
+) -> Spool:
+    """Open spool `number` of the directory `path`, made if need be. Blocks; afterwards nothing does.
+
+    `post` runs a function on the loop (`loop.call_soon_threadsafe`). `on_broken` is called once if the disk fails: nothing is
+    acknowledged from then on, and the worker must stop. `on_report` gets a sentence for the operator when something cannot be
+    read or written. `vfs` and `boot` are for tests. Raises SpoolLocked if another process owns it, else SpoolError.
+    """
+    try:
+        make_directory(path)
+        return Spool(
+            path,
+            number=number,
+            clock=clock,
+            post=post,
+            on_broken=on_broken,
+            on_report=on_report,
+            vfs=vfs,
+            boot=read_boot_id() if boot is None else boot,
+            max_crashes=max_crashes,
+        )
+    except (OSError, apsw.Error) as error:
+        raise SpoolError(f"the spool {path} cannot be opened: {error}") from error
+
+
+def _update(settlement: Settlement) -> tuple[Any, ...]:
+    entry = settlement.entry
+    due = entry.due if settlement.due is None else settlement.due
+    held = 1 if settlement.hold else 0
+    return (
+        entry.number,
+        due,
+        entry.attempts,
+        entry.first_attempt,
+        int(entry.may_repeat),
+        held,
+        clean_text(settlement.hold),
+        clean_text(settlement.reply or _reply(settlement.event)),
+    )
+
+
+def _reply(event: Event | None) -> str:
+    if not isinstance(event, Attempt):
+        return ""
+    return " ".join(part for part in (str(event.code), event.enhanced, event.text) if part)

@@ -1,0 +1,255 @@
+"""Admission: every known form of asking for an open relay, and what each peer uses up."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from mta.model.reply import Reply
+from mta.model.units import Rate
+from mta.policy.admission import MAX_STANDINGS, Admission, parse_network
+from mta.policy.rules import ListenerRules
+
+LISTED = "192.0.2.7"
+STRANGER = "203.0.113.9"
+
+
+@dataclass
+class Mail:
+    sender: str
+    domain: str
+    size: int = 0
+
+
+@dataclass
+class Rcpt:
+    address: str
+    domain: str
+
+
+def a_listener(**values: object) -> ListenerRules:
+    networks = tuple(
+        parse_network(text) for text in ("192.0.2.0/24", "127.0.0.0/8", "2001:db8::/64")
+    )
+    return ListenerRules("127.0.0.1:25", relay_from=networks, **values)  # type: ignore[arg-type]
+
+
+# reliability.md S13: (address between <>, its domain as the grammar gives it, code and status for
+# a peer that may relay; None: taken). A stranger is answered 550 5.7.1 to all of them.
+FORMS = [
+    ("u@d.example", "d.example", None),
+    ("@relay.example:u@d.example", "d.example", "553 5.1.3"),
+    ("@relay.example,@b.example:u@d.example", "d.example", "553 5.1.3"),
+    ("user%ext.example@us.example", "us.example", None),
+    ("user%ext.example", "", "553 5.1.3"),
+    ("ext.example!user@us.example", "us.example", None),
+    ("ext.example!user", "", "553 5.1.3"),
+    ("a.example!b.example!u@us.example", "us.example", None),
+    ('"u@ext.example"@us.example', "us.example", None),
+    ('"u@ext.example"', "", "553 5.1.3"),
+    ('"@relay.example:u@d.example"@us.example', "us.example", None),
+    ("u@ext.example@us.example", "us.example", None),  # the grammar refuses it before
+    ("u@[127.0.0.1]", "[127.0.0.1]", "550 5.1.2"),
+    ("u@[192.0.2.1]", "[192.0.2.1]", "550 5.1.2"),
+    ("u@[IPv6:::1]", "[ipv6:::1]", "550 5.1.2"),
+    ("u@[IPv6:::ffff:127.0.0.1]", "[ipv6:::ffff:127.0.0.1]", "550 5.1.2"),
+    ("u@127.0.0.1", "127.0.0.1", "553 5.1.3"),
+    ("u@2130706433", "2130706433", "553 5.1.3"),
+    ("u@d.example.", "d.example.", "553 5.1.3"),
+    ("u@.d.example", ".d.example", "553 5.1.3"),
+    ("u@d..example", "d..example", "553 5.1.3"),
+    ("u@.", ".", "553 5.1.3"),
+    ("u@", "", "553 5.1.3"),
+    ("u", "", "553 5.1.3"),
+    ("", "", "553 5.1.3"),
+    ("u@D.EXAMPLE", "D.EXAMPLE", "553 5.1.3"),  # not as the grammar gives it
+    ("u@d example", "d example", "553 5.1.3"),
+    ("u@d.example\r\nRCPT TO:<x>", "d.example\r\nrcpt to:<x>", "553 5.1.3"),
+    ("u@d.example\x00", "d.example\x00", "553 5.1.3"),
+    ("u@localhost", "localhost", None),  # the route refuses it, not the door
+    ("postmaster", "", "553 5.1.3"),
+]
+
+
+def told(reply: Reply | None) -> str | None:
+    return None if reply is None else f"{reply.code} {reply.enhanced}"
+
+
+@pytest.mark.parametrize(("address", "domain", "answer"), FORMS)
+def test_no_address_form_opens_the_relay_to_a_stranger(
+    address: str, domain: str, answer: str | None
+) -> None:
+    reply = Admission().rcpt(a_listener(), STRANGER, "", Rcpt(address, domain), 0)
+    assert told(reply) == "550 5.7.1"
+
+
+@pytest.mark.parametrize(("address", "domain", "answer"), FORMS)
+def test_a_peer_that_may_relay_hears_what_is_wrong_with_the_address(
+    address: str, domain: str, answer: str | None
+) -> None:
+    admission, rules = Admission(), a_listener()
+    assert told(admission.rcpt(rules, LISTED, "", Rcpt(address, domain), 0)) == answer
+    assert told(admission.rcpt(rules, STRANGER, "bob", Rcpt(address, domain), 0)) == answer
+
+
+@pytest.mark.parametrize(
+    ("ip", "may"),
+    [
+        ("192.0.2.7", True),
+        ("192.0.3.7", False),
+        ("::ffff:192.0.2.7", True),
+        ("::ffff:192.0.3.7", False),
+        ("::192.0.2.7", False),
+        ("64:ff9b::192.0.2.7", False),
+        ("127.0.0.1", True),
+        ("::1", False),
+        ("2001:db8::5", True),
+        ("2001:db8:0:1::5", False),
+        ("fe80::1%eth0", False),
+        ("", False),
+        ("unix", False),
+    ],
+)
+def test_relaying_is_for_listed_networks(ip: str, may: bool) -> None:
+    assert Admission().may_relay(a_listener(), ip, "") is may
+    assert Admission().may_relay(a_listener(), ip, "bob") is True
+
+
+def test_localhost_is_trusted_only_where_it_is_listed() -> None:
+    rules = ListenerRules("127.0.0.1:25")
+    assert not Admission().may_relay(rules, "127.0.0.1", "")
+
+
+def test_a_connection_keeps_the_rules_it_came_under_across_a_reload() -> None:
+    admission, old, new = Admission(), a_listener(), ListenerRules("127.0.0.1:25")
+    assert admission.may_relay(old, LISTED, "")
+    assert not admission.may_relay(new, LISTED, "")
+    assert admission.may_relay(old, LISTED, "")
+
+
+def test_what_is_remembered_of_addresses_is_bounded() -> None:
+    admission, rules = Admission(), a_listener()
+    for n in range(MAX_STANDINGS + 5):
+        admission.may_relay(rules, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", "")
+    assert len(admission._standings) == MAX_STANDINGS
+
+
+@pytest.mark.parametrize(
+    ("sender", "domain", "size", "answer"),
+    [
+        ("", "", 0, None),
+        ("a@b.example", "b.example", 1000, None),
+        ("a@b.example", "b.example", 1001, "552 5.3.4"),
+        ("", "", 1001, "552 5.3.4"),
+        ("a@[192.0.2.1]", "[192.0.2.1]", 0, "550 5.1.7"),
+        ("a@b.example.", "b.example.", 0, "553 5.1.7"),
+        ("a@", "", 0, "553 5.1.7"),
+        ("a", "", 0, "553 5.1.7"),
+        ("@r.example:a@b.example", "b.example", 0, "553 5.1.7"),
+    ],
+)
+def test_a_sender_must_be_an_address_one_can_answer(
+    sender: str, domain: str, size: int, answer: str | None
+) -> None:
+    rules = a_listener(max_size=1000)
+    for ip in (LISTED, STRANGER):
+        assert told(Admission().mail(rules, ip, "", Mail(sender, domain, size))) == answer
+
+
+def test_the_recipient_beyond_the_limit_is_put_off_not_refused() -> None:
+    admission, rules = Admission(), a_listener(max_recipients=100)
+    rcpt = Rcpt("u@d.example", "d.example")
+    assert admission.rcpt(rules, LISTED, "", rcpt, 99) is None
+    assert told(admission.rcpt(rules, LISTED, "", rcpt, 100)) == "452 4.5.3"
+
+
+def test_a_message_that_lied_about_its_size_is_refused_at_the_end() -> None:
+    rules = a_listener(max_size=1000)
+    assert Admission().size(rules, 1000) is None
+    assert told(Admission().size(rules, 1001)) == "552 5.3.4"
+
+
+def test_a_message_gets_the_virtual_mta_it_names_if_there_is_one() -> None:
+    admission, rules = Admission(frozenset({"a", "b"})), a_listener(vmta="a")
+    assert admission.vmta(rules, "") == "a"
+    assert admission.vmta(rules, " B ") == "b"
+    unknown = admission.vmta(rules, "c")
+    assert isinstance(unknown, Reply)
+    assert told(unknown) == "550 5.7.1"
+
+
+def test_a_connection_counts_for_its_source_and_its_listener() -> None:
+    rules = a_listener(max_connections=9, max_connections_per_source=3)
+    assert Admission().connection_demand(rules, "::ffff:203.0.113.9") == (
+        ("in:source|127.0.0.1:25|203.0.113.9", 3),
+        ("in:listener|127.0.0.1:25", 9),
+    )
+
+
+def test_addresses_of_one_ipv6_network_count_as_one_source() -> None:
+    admission, rules = Admission(), a_listener()
+    one, same, other = (
+        admission.connection_demand(rules, ip)[0]
+        for ip in ("2001:db8:1::1", "2001:db8:1::ffff:1", "2001:db8:1:1::1")
+    )
+    assert one == same != other
+    assert one[0] == "in:source|127.0.0.1:25|2001:db8:1::/64"
+
+
+def test_without_quotas_nothing_is_asked() -> None:
+    assert Admission().mail_quotas(a_listener(), STRANGER, "") == ()
+    assert Admission().rcpt_quotas(a_listener(), STRANGER, "bob") == ()
+
+
+def test_quotas_count_a_user_wherever_it_comes_from_and_others_by_source() -> None:
+    rules = a_listener(max_messages_per_hour=10, max_messages_per_day=50, max_recipients_per_day=7)
+    admission = Admission()
+    assert admission.mail_quotas(rules, LISTED, "") == (
+        ("in:messages|127.0.0.1:25|source:192.0.2.7|hour", Rate(10, 3600.0)),
+        ("in:messages|127.0.0.1:25|source:192.0.2.7|day", Rate(50, 86_400.0)),
+    )
+    assert admission.mail_quotas(rules, LISTED, "bob") == admission.mail_quotas(
+        rules, STRANGER, "bob"
+    )
+    assert admission.rcpt_quotas(rules, STRANGER, "bob") == (
+        ("in:recipients|127.0.0.1:25|user:bob|day", Rate(7, 86_400.0)),
+    )
+
+
+def test_a_user_cannot_pose_as_a_source() -> None:
+    rules = a_listener(max_messages_per_hour=10)
+    admission = Admission()
+    assert admission.mail_quotas(rules, STRANGER, "source:192.0.2.7") != admission.mail_quotas(
+        rules, "192.0.2.7", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("192.0.2.1", "192.0.2.1/32"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::1", "::1/128"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_a_network_is_read(text: str, network: str) -> None:
+    assert str(parse_network(text)) == network
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("localhost", "no network"),
+        ("", "no network"),
+        ("10.0.0.0/33", "prefix"),
+        ("10.0.0.0/", "prefix"),
+        ("10.0.0.0/255.0.0.0", "prefix"),
+        ("10.1.2.3/8", r"did you mean 10\.0\.0\.0/8"),
+    ],
+)
+def test_what_is_no_network_is_refused_with_a_hint(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_network(text)
