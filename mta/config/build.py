@@ -89,8 +89,9 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
     found = []
     for name, section in sections.sites.items():
         _check_name(name, "a site", ("site", name), report)
-        if not (section.mx or section.domains) and not _is_part(("site", name), report):
-            report.problem(("site", name), "needs mx or domains: nothing can belong to it")
+        path = ("site", name)
+        if not (section.mx or section.domains or _is_told(path, report)):
+            report.problem(path, "needs mx or domains: nothing can belong to it")
         found.append(SiteRules(name, section.mx, section.domains))
     for vmta, of_vmta in sections.vmtas.items():
         for name in of_vmta.site:
@@ -100,10 +101,10 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
     return found
 
 
-def _is_part(path: KeyPath, report: Report) -> bool:
-    """Whether a mistake in this table was told already, and may be why a key is missing."""
-    prefix = format_key(path) + "."
-    return any(problem.key.startswith(prefix) for problem in report.problems)
+def _is_told(path: KeyPath, report: Report) -> bool:
+    """Whether a mistake within this key was told already, and may be why something is missing."""
+    key = format_key(path)
+    return any(problem.key.startswith((f"{key}.", f"{key}[")) for problem in report.problems)
 
 
 def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
@@ -147,7 +148,7 @@ def _check_queue_values(
 ) -> None:
     ours = QueuePolicy()
     is_set = section.model_fields_set
-    if "retry" in is_set and not section.retry:
+    if "retry" in is_set and not section.retry and not _is_told((*path, "retry"), report):
         report.problem((*path, "retry"), 'must name at least one duration, like ["10m"]')
     if is_set & {"backoff_initial", "backoff_cap"}:
         initial = section.backoff_initial or default.backoff_initial or ours.backoff_initial
@@ -309,7 +310,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
             text = f"[accounting.{owners[file]}] writes to this file already"
             report.problem((*path, "path"), text)
         owners[file] = name
-        if not section.records:
+        if not section.records and not _is_told((*path, "records"), report):
             report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
         if section.max_size < 1:
             report.problem((*path, "max_size"), "must be larger than nothing")

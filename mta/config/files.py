@@ -45,18 +45,19 @@ class Tree:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where the key stands, or the nearest table around it; the main file for what is missing.
-        """
+        """Where the key stands, or the nearest table around it; the main file for what is missing."""
+        nearest: Origin | None = None
         for length in range(len(path), 0, -1):
             found = self.origins.get(path[:length])
-            if found is not None:
+            # Keys of an inline table have no line of their own: that of the table does.
+            if found is not None and found.line:
                 return found
-        return self.main
+            nearest = nearest or found
+        return nearest or self.main
 
 
 def format_key(path: KeyPath) -> str:
-    """A path as the operator writes it: `vmta.a.domain."gmail.com".tls`; the first item is `[1]`.
-    """
+    """A path as the operator writes it: `vmta.a.domain."gmail.com".tls`; the first item is `[1]`."""
     parts: list[str] = []
     for part in path:
         if isinstance(part, int):
@@ -188,6 +189,10 @@ class _Merge:
 
     def _note(self, path: KeyPath, local: KeyPath) -> None:
         line = self._lines.get(local, 0)
+        if not line:  # a table that only has tables within: [accounting] by [accounting.main]
+            size = len(local)
+            within = [at for key, at in self._lines.items() if key[:size] == local]
+            line = min(within, default=0)
         self._tree.origins[path] = Origin(self._origin.file, self._origin.directory, line)
 
     def _twice(self, path: KeyPath) -> None:

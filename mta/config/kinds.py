@@ -12,7 +12,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import PlainValidator, Strict
 
 from mta.model.address import is_domain, normalise_domain, parse_host_port
 from mta.model.units import (
@@ -231,3 +231,4 @@ Hosts = Annotated[tuple[Host, ...], Form("list of hosts", format_value)]
 DnsServer = Annotated[str, PlainValidator(_read_dns_server)]
 DnsServers = Annotated[tuple[DnsServer, ...], Form("list of addresses", format_value)]
 FilePath = Annotated[str, Form("path", format_value)]
+Switch = Annotated[bool, Strict(), Form("true or false", format_value)]

@@ -209,8 +209,6 @@ def _kind(info: FieldInfo) -> str:
             return ", ".join(format_value(item.value) for item in choice)
         if isinstance(choice, type) and issubclass(choice, BaseModel):
             return "table"
-    if annotation is bool:
-        return "true or false"
     return "list of texts" if get_origin(annotation) is tuple else "text"
 
 

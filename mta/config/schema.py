@@ -30,6 +30,7 @@ from mta.config.kinds import (
     Share,
     Size,
     Sources,
+    Switch,
 )
 from mta.model.units import format_duration
 from mta.policy.rules import (
@@ -54,8 +55,7 @@ _VMTA = VmtaRules("")
 
 
 def _key(default: Any, help_text: str, *, example: str = "", shown: bool = False) -> Any:
-    """A key. `example`: TOML for the reference instead of the default; `shown`: not commented out.
-    """
+    """A key. `example`: TOML for the reference instead of the default; `shown`: not commented out."""
     return Field(
         default=default,
         description=help_text,
@@ -97,7 +97,7 @@ class ServerSection(Section):
         _SERVER.control_socket,
         "The Unix socket on which the `sluice` commands reach the running server.",
     )
-    lab: bool = _key(
+    lab: Switch = _key(
         _SERVER.lab,
         "Lab mode: the server listens on and connects to loopback only, needs no licence, says "
         "LAB in its greeting and marks every message with X-Sluice-Lab. For trials and tests.",

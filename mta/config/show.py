@@ -58,8 +58,7 @@ def write_value(name: str, value: Any) -> str:
 
 
 def show(settings: Settings) -> Shown:
-    """Every section as it counts, our defaults filled in; sections of queue values as they are set.
-    """
+    """Every section as it counts, our defaults filled in; sections of queue values as they are set."""
     shown: Shown = {"server": _rules(settings.server)}
     for rules in settings.listeners:
         shown[f"listener {rules.address}"] = _rules(rules) | {

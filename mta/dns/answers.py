@@ -15,7 +15,6 @@ import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.TXT
 import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
-import dns.ttl
 
 # RFC 1035 §2.3.1, with the underscore of service names; checked before a name goes on the wire or into a record.
 _NAME = re.compile(
@@ -116,27 +115,24 @@ def read_message(message: dns.message.QueryMessage, rdtype: dns.rdatatype.RdataT
         chain = message.resolve_chaining()
     except dns.exception.DNSException as error:  # a CNAME loop, or records beside an NXDOMAIN
         return Reading(Temporary(f"malformed DNS answer: {type(error).__name__}"), 0.0)
+    has_soa = any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority)
+    # RFC 2308 §5: an absence that no SOA stands behind would not be kept at all.
+    negative_ttl_s = float(chain.minimum_ttl) if has_soa else 0.0
+    negative_ttl_s = min(max(negative_ttl_s, MIN_TTL), MAX_NEGATIVE_TTL)
     if message.rcode() == dns.rcode.NXDOMAIN:
-        return Reading(NoSuchDomain(), _negative_ttl(chain.minimum_ttl))
+        return Reading(NoSuchDomain(), negative_ttl_s)
     if chain.answer is not None:
         ttl_s = min(max(float(chain.minimum_ttl), MIN_TTL), MAX_TTL)
         authenticated = bool(message.flags & dns.flags.AD)
         return Reading(_read_records(list(chain.answer), rdtype, ttl_s, authenticated), ttl_s)
-    if chain.cnames and not any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority):
+    if chain.cnames and not has_soa:
         # An authoritative server stops where its zones end: the rest of the chain must be asked for.
         return Reading(
             Temporary("unfinished CNAME chain"),
             min(float(chain.minimum_ttl), MAX_TTL),
             _text_of(chain.canonical_name),
         )
-    return Reading(_nothing(rdtype), _negative_ttl(chain.minimum_ttl))
-
-
-def _negative_ttl(ttl: int) -> float:
-    # dnspython says MAX_TTL when no SOA tells; RFC 2308 §5 would not keep such an answer at all.
-    if ttl == dns.ttl.MAX_TTL:
-        return MIN_TTL
-    return min(max(float(ttl), MIN_TTL), MAX_NEGATIVE_TTL)
+    return Reading(_nothing(rdtype), negative_ttl_s)
 
 
 def _nothing(rdtype: dns.rdatatype.RdataType) -> Answer:

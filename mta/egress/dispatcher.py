@@ -4,10 +4,11 @@ It decides nothing: every action has one method here, every fact one call back. 
 happened in it. It owns the sessions: each lives from the lease it was opened under until it is lost.
 """
 
-from collections.abc import asyncio
+import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import structlog
@@ -42,6 +43,7 @@ class Governor(Protocol):
         destination: str,
         demand: Demand,
         granted: Callable[[int], None],
+        *,
         rates: RateDemand = (),
     ) -> int: ...
 
@@ -53,7 +55,7 @@ class Governor(Protocol):
 
     def tokens(
         self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
-    ) -> None: ...
+    ) -> int: ...
 
     def return_tokens(self, rates: RateDemand, count: int) -> None: ...
 
@@ -73,11 +75,10 @@ class DeliveringSpool(Protocol):
         self,
         now: float,
         limit: int,
-        held: Container[QueueKey],
         done: Callable[[list[QueueState], float | None], None],
     ) -> None: ...
 
-    def queue_state(self, key: QueueKey, done: Callable[[QueueState | None], None]) -> None: ...
+    def queue_state(self, key: QueueKey) -> "Future[QueueState | None]": ...
 
     def postpone(self, state: QueueState, event: QueueDeferred | None) -> None: ...
 
@@ -229,7 +230,7 @@ class Dispatcher(Owner):
             self.kick()
 
         self._requests[action.request] = self._governor.request(
-            str(action.key), action.demand, granted, action.rates
+            str(action.key), action.demand, granted, rates=action.rates
         )
 
     def _withdraw_request(self, action: actions.WithdrawRequest) -> None:
@@ -307,10 +308,11 @@ class Dispatcher(Owner):
         found: list[QueueState] = []
         left = len(self._spools)
 
-        def read(state: QueueState | None) -> None:
+        def read(answer: "Future[QueueState | None]") -> None:
             nonlocal left
             left -= 1
-            if state is not None:
+            # A read that failed is answered all the same: the queue must not wait for it for ever.
+            if answer.exception() is None and (state := answer.result()) is not None:
                 found.append(state)
             if left == 0:
                 # Of several spools the one that waits longest has the latest failure.
@@ -319,7 +321,7 @@ class Dispatcher(Owner):
                 self.kick()
 
         for spool in self._spools.values():
-            spool.queue_state(action.key, read)
+            spool.queue_state(action.key).add_done_callback(read)
 
     def _give_up(self, action: actions.GiveUp) -> None:
         for entry in action.entries:
@@ -364,7 +366,7 @@ class Dispatcher(Owner):
                 self.kick()
 
         for spool in self._spools.values():
-            spool.due_queues(now, action.limit, action.held, read)
+            spool.due_queues(now, action.limit, read)
 
     def _postpone(self, action: actions.Postpone) -> None:
         state, why, now = action.state, action.why, self._clock.now()

@@ -119,6 +119,7 @@ class OutboundSession(asyncio.Protocol):
         self._dot_sent = False
         self._mail_taken = False
         self._closing = False
+        self._is_over = False
         self._lost = False
         self._why: Deferred | None = None
         self._tls_task: asyncio.Task[None] | None = None
@@ -221,6 +222,8 @@ class OutboundSession(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for reply in self._session.receive(data):
+                if self._is_over:
+                    return  # what a host says after it was hung up on answers nothing any more
                 self._on_reply(reply)
         except ProtocolError as error:
             self._abort(
@@ -534,6 +537,7 @@ class OutboundSession(asyncio.Protocol):
         self._abort(self._why)
 
     def _abort(self, why: Deferred | None) -> None:
+        self._is_over = True
         if self._why is None:
             self._why = why
         if why is None:

@@ -15,7 +15,8 @@ from mta.metrics.counts import Counts
 from mta.model.envelope import Entry
 from mta.model.event import Attempt
 from mta.model.outcome import Deferred, Delivered, Outcome
-from mta.queue.scheduler import Decision, Scheduler
+from mta.queue.answers import Decision
+from mta.queue.scheduler import Scheduler
 from mta.spool.bodies import BodyCache
 from mta.spool.words import Settlement
 
@@ -121,6 +122,7 @@ class Settler:
                 self._counts.deferred += 1
             else:
                 self._counts.bounced += 1
+                self._counts.expired += decision.by == "expired"
         may_repeat = entry.may_repeat or (isinstance(outcome, Deferred) and outcome.may_repeat)
         return Attempt(
             kind,

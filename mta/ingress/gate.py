@@ -25,8 +25,7 @@ from mta.policy.admission import (
     Quota,
 )
 from mta.policy.passwords import verify_password
-from mta.policy.rules import ListenerRules
-from mta.queue.actions import Demand
+from mta.policy.rules import Demand, ListenerRules
 from mta.smtp import replies
 from mta.smtp.grammar import MailFrom, RcptTo
 

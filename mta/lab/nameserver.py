@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from typing import cast
 
 import dns.edns
 import dns.exception
@@ -41,6 +42,7 @@ class DnsTemper(Enum):
     LAME = "neither knows the zone nor resolves: a referral, not authoritative"
     GARBAGE = "answers bytes that are no message"
     FORGED_FIRST = "sends answers with a wrong id and a wrong question before the right one"
+    CNAME_ONLY = "answers a CNAME and nothing of its target, as where zones end"
     NO_EDNS = "answers FORMERR to a question with EDNS"
 
 
@@ -54,7 +56,7 @@ class LabDns:
             {"": 1}
         )  # every name that exists, empty non-terminals too
         self._tempers: dict[str, DnsTemper] = {}
-        self._remembered: dict[bytes, bytes] = {}
+        self._remembered: dict[bytes, tuple[bytes, tuple[str, str]]] = {}  # without ids
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
         self._tcp_writers: set[asyncio.StreamWriter] = set()
@@ -135,7 +137,9 @@ class LabDns:
         """Answer one query by calling `send` none, one or several times."""
         known = self._remembered.get(data[2:])
         if known is not None and self.temper is DnsTemper.GOOD and not tcp:
-            send(data[:2] + known)
+            wire, asked = known
+            self.asked[asked] += 1
+            send(data[:2] + wire)
             return
         try:
             query = dns.message.from_wire(data)
@@ -143,7 +147,8 @@ class LabDns:
             return
         question = query.question[0]
         name = _plain(question.name.to_text())
-        self.asked[name, dns.rdatatype.to_text(question.rdtype)] += 1
+        asked = (name, dns.rdatatype.to_text(question.rdtype))
+        self.asked[asked] += 1
         self.asked_over_tcp += tcp
         temper = self._tempers.get(name, self.temper)
         if temper is DnsTemper.GOOD:
@@ -151,7 +156,7 @@ class LabDns:
             if not tcp:
                 if len(self._remembered) >= MAX_REMEMBERED:
                     self._remembered.clear()
-                self._remembered[data[2:]] = wire[2:]
+                self._remembered[data[2:]] = (wire[2:], asked)
             send(wire)
         else:
             self._answer_badly(temper, query, send, tcp)
@@ -205,6 +210,10 @@ class LabDns:
         if temper is DnsTemper.HUGE_MX and query.question[0].rdtype == dns.rdatatype.MX:
             texts = [f"{n} mx{n}.{name}" for n in range(HUGE_MX)]
             response.answer = [dns.rrset.from_text(name, 60, "IN", "MX", *texts)]
+            response.authority = []
+            response.set_rcode(dns.rcode.NOERROR)
+        if temper is DnsTemper.CNAME_ONLY:
+            del response.answer[1:]
             response.authority = []
             response.set_rcode(dns.rcode.NOERROR)
         if temper is DnsTemper.TRUNCATED and not tcp:
@@ -293,8 +302,8 @@ class _Udp(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own class does not derive from it before 3.12
+        self._transport = cast(asyncio.DatagramTransport, transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # a burst must not be lost
 

@@ -93,7 +93,7 @@ class Gap(msgspec.Struct, array_like=True, tag="g", gc=False):
 Event = Received | Attempt | QueueDeferred | Gap
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Event)
+_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
 def encode_event(event: Event) -> bytes:

@@ -1,6 +1,6 @@
 """Admission: may this peer relay, name this recipient, this virtual MTA – and what does it use up?
 
-Pure decisions by a listener's rules; each answers None (yes) or the Reply to send. What must be
+Pure decisions of one listener; each answers None (yes) or the Reply to send. What must be
 counted over connections and workers is not counted here: the methods name governor keys, and the
 driver asks. Every domain is remote to us, so whatever a local part says (`user%ext`, `ext!user`,
 `"u@ext"`), relaying it is decided by who asks and by nothing else: an address form can never open
@@ -10,7 +10,6 @@ the relay (reliability.md S13; RFC 5321 §3.6.1, appendix C).
 from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Protocol
 
 from mta.model.address import is_domain
 from mta.model.reply import Reply, a_reply
@@ -21,10 +20,12 @@ Quota = tuple[str, Rate]  # governor token key, and how many an hour or a day
 
 SOURCE_PREFIX_V6 = 64  # one customer's network: single IPv6 addresses cost an attacker nothing
 HOUR_S, DAY_S = 3600.0, 86_400.0
-MAX_STANDINGS = 10_000  # addresses remembered
 
 TOO_MANY_CONNECTIONS = a_reply(421, "4.7.0", "Too many connections; try again later")
-QUOTA_USED = a_reply(451, "4.7.1", "The quota of this hour or day is used up; try again later")
+TOO_MANY_MESSAGES = a_reply(451, "4.7.1", "Too many messages in this hour or day; try again later")
+TOO_MANY_OF_AN_HOUR = a_reply(
+    451, "4.7.1", "Too many recipients in this hour or day; try again later"
+)
 RELAY_DENIED = a_reply(550, "5.7.1", "Relaying denied")
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients; send the rest in another message")
 TOO_LARGE = a_reply(552, "5.3.4", "Message is larger than the limit of this server")
@@ -36,80 +37,82 @@ LITERAL_RECIPIENT = a_reply(550, "5.1.2", "Address literals are not accepted")
 SOURCE_ROUTE = a_reply(553, "5.1.3", "Source routes are not accepted")
 
 
-class MailCommand(Protocol):
-    """What MAIL says, as far as it is weighed here."""
+@dataclass(slots=True)
+class Peer:
+    """Who stands at the other end of an inbound connection.
+
+    `source`: what its connections and quotas are counted by, the IPv4 address or the IPv6 /64.
+    """
+
+    address: str
+    source: str
+    is_listed: bool  # its address stands in `relay_from`
+    user: str = ""  # the authenticated user
 
     @property
-    def sender(self) -> str: ...  # as given between <>; "" is the null sender
-
-    @property
-    def domain(self) -> str: ...  # lower-case A-labels
-
-    @property
-    def size(self) -> int: ...  # bytes as declared (RFC 1870); 0: not
-
-
-class RcptCommand(Protocol):
-    """What RCPT says, as far as it is weighed here."""
-
-    @property
-    def address(self) -> str: ...
-
-    @property
-    def domain(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What a listener's rules say of one IP address."""
-
-    rules: ListenerRules
-    source: str  # what connections and quotas are counted by: an IPv4 address or an IPv6 /64
-    is_listed: bool  # it stands in `relay_from`
+    def may_relay(self) -> bool:
+        return self.is_listed or self.user != ""
 
 
 class Admission:
-    """The decisions for every listener; all it keeps is what it worked out for recent addresses."""
+    """The decisions of one listener, by its rules and the virtual MTAs there are; no state.
 
-    def __init__(self, vmtas: Container[str] = ("default",)) -> None:
+    A connection keeps the Admission it began with: a reload never changes its rules midway.
+    """
+
+    def __init__(self, rules: ListenerRules, vmtas: Container[str]) -> None:
+        self.rules = rules
         self._vmtas = vmtas
-        self._standings: dict[tuple[str, str], _Standing] = {}
+        self._max_recipients = rules.max_recipients
+        self._max_size = rules.max_size
+
+    def peer(self, address: str) -> Peer:
+        """The peer at this IP address, as the socket shows it; a mapped IPv4 address is IPv4.
+
+        Worked out once a connection, not once a recipient: 7 µs (measured).
+        """
+        try:
+            # A scope ("fe80::1%eth0") names our interface, not the peer.
+            found = ip_address(address.partition("%")[0])
+        except ValueError:  # a socket without an IP address: a stranger like any other
+            return Peer(address, "unknown", is_listed=False)
+        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        source = str(found)
+        if isinstance(found, IPv6Address):
+            source = str(IPv6Network((found, SOURCE_PREFIX_V6), strict=False))
+        # `in` is false, not an error, for a network of the other family.
+        is_listed = any(found in network for network in self.rules.relay_from)
+        return Peer(str(found), source, is_listed)
 
     # What is used up
 
-    def connection_demand(self, rules: ListenerRules, ip: str) -> Demand:
+    def connection_demand(self, peer: Peer) -> Demand:
         """The governor keys an inbound connection holds; without them, TOO_MANY_CONNECTIONS."""
-        source = self._standing(rules, ip).source
+        listener = self.rules.address
         return (
-            (f"in:source|{rules.address}|{source}", rules.max_connections_per_source),
-            (f"in:listener|{rules.address}", rules.max_connections),
+            (f"in:source|{listener}|{peer.source}", self.rules.max_connections_per_source),
+            (f"in:listener|{listener}", self.rules.max_connections),
         )
 
-    def mail_quotas(self, rules: ListenerRules, ip: str, user: str) -> tuple[Quota, ...]:
-        """The token keys a message takes one of each; without them, QUOTA_USED at MAIL."""
-        hour, day = rules.max_messages_per_hour, rules.max_messages_per_day
-        return self._quotas("messages", rules, ip, user, hour=hour, day=day)
+    def message_quotas(self, peer: Peer) -> tuple[Quota, ...]:
+        """The token keys a message takes one of each; without them, TOO_MANY_MESSAGES at MAIL."""
+        hour, day = self.rules.max_messages_per_hour, self.rules.max_messages_per_day
+        return self._quotas("messages", peer, hour, day)
 
-    def rcpt_quotas(self, rules: ListenerRules, ip: str, user: str) -> tuple[Quota, ...]:
-        """The token keys a recipient takes one of each; without them, QUOTA_USED at RCPT."""
-        hour, day = rules.max_recipients_per_hour, rules.max_recipients_per_day
-        return self._quotas("recipients", rules, ip, user, hour=hour, day=day)
+    def recipient_quotas(self, peer: Peer) -> tuple[Quota, ...]:
+        """The token keys a recipient takes one of each; without them, TOO_MANY_OF_AN_HOUR at RCPT."""
+        hour, day = self.rules.max_recipients_per_hour, self.rules.max_recipients_per_day
+        return self._quotas("recipients", peer, hour, day)
 
     def _quotas(
-        self,
-        what: str,
-        rules: ListenerRules,
-        ip: str,
-        user: str,
-        *,
-        hour: int | None,
-        day: int | None,
+        self, what: str, peer: Peer, hour: int | None, day: int | None
     ) -> tuple[Quota, ...]:
         if hour is None and day is None:
             return ()
         # A user is counted as such wherever it comes from; everybody else by source.
-        who = f"user:{user}" if user else f"source:{self._standing(rules, ip).source}"
-        name = f"in:{what}|{rules.address}|{who}"
+        who = f"user:{peer.user}" if peer.user else f"source:{peer.source}"
+        name = f"in:{what}|{self.rules.address}|{who}"
         quotas = []
         if hour is not None:
             quotas.append((f"{name}|hour", Rate(hour, HOUR_S)))
@@ -119,77 +122,49 @@ class Admission:
 
     # What may be said
 
-    def may_relay(self, rules: ListenerRules, ip: str, user: str) -> bool:
-        """Whether mail from here goes out: an authenticated user, or a listed network."""
-        return user != "" or self._standing(rules, ip).is_listed
-
-    def mail(self, rules: ListenerRules, ip: str, user: str, mail: MailCommand) -> Reply | None:
+    def check_mail(self, sender: str, domain: str, size: int) -> Reply | None:
         """The answer to MAIL, None for yes.
 
-        Whether the peer may relay is answered at RCPT, where it is sure that it wants to.
+        `sender` as given between <> ("" is the null sender), its domain in lower-case A-labels, the
+        SIZE it declares (0: none). Whether the peer may relay is answered at RCPT, where it is sure
+        that it wants to.
         """
-        if mail.size > rules.max_size:  # RFC 1870 §6.1
+        if size > self._max_size:  # RFC 1870 §6.1
             return TOO_LARGE
-        sender = mail.sender
-        if not sender or (is_domain(mail.domain) and sender[0] != "@"):
+        if not sender or (is_domain(domain) and sender[0] != "@"):
             return None
         return LITERAL_SENDER if sender.endswith("]") else BAD_SENDER
 
-    def rcpt(
-        self, rules: ListenerRules, ip: str, user: str, rcpt: RcptCommand, already: int
-    ) -> Reply | None:
-        """The answer to RCPT, None for yes. `already`: how many recipients were taken before.
+    def check_recipient(self, peer: Peer, address: str, domain: str, taken: int) -> Reply | None:
+        """The answer to RCPT, None for yes.
 
-        Who may not relay hears that first, whatever the address looks like.
+        `address` as given between <>, its domain, and how many recipients were taken before. Who
+        may not relay hears that first, whatever the address looks like.
         """
-        if not self.may_relay(rules, ip, user):
+        if not (peer.is_listed or peer.user):
             return RELAY_DENIED
-        address = rcpt.address
-        if not is_domain(rcpt.domain) or address[:1] == "@":
+        if not is_domain(domain) or address[:1] == "@":
             if address.startswith("@"):
                 return SOURCE_ROUTE
             return LITERAL_RECIPIENT if address.endswith("]") else BAD_RECIPIENT
-        if already >= rules.max_recipients:  # RFC 5321 §4.5.3.1.10
+        if taken >= self._max_recipients:  # RFC 5321 §4.5.3.1.10
             return TOO_MANY_RECIPIENTS
         return None
 
-    def size(self, rules: ListenerRules, size: int) -> Reply | None:
+    def check_size(self, size: int) -> Reply | None:
         """The answer to the final dot for a message of this many bytes, None for yes."""
-        return TOO_LARGE if size > rules.max_size else None
+        return TOO_LARGE if size > self._max_size else None
 
-    def vmta(self, rules: ListenerRules, wanted: str) -> str | Reply:
+    def choose_vmta(self, peer: Peer, wanted: str) -> str | Reply:
         """The virtual MTA of a message whose header asks for `wanted` ("": for none).
 
-        A name nobody configured is refused rather than sent from somewhere else.
+        Only a peer that may relay is heard; a name nobody configured is refused rather than sent
+        from somewhere else.
         """
-        name = wanted.strip().lower() or rules.vmta
+        name = wanted.strip().lower()
+        if not name or not peer.may_relay:
+            return self.rules.vmta
         return name if name in self._vmtas else UNKNOWN_VMTA
-
-    def _standing(self, rules: ListenerRules, ip: str) -> _Standing:
-        """Worked out once an address, not once a recipient: 7 µs against 0.2 (measured)."""
-        found = self._standings.get((rules.address, ip))
-        # After a reload an old connection still has its old rules: never answer it by the new.
-        if found is None or found.rules is not rules:
-            found = _standing(rules, ip)
-            if len(self._standings) >= MAX_STANDINGS:
-                del self._standings[next(iter(self._standings))]
-            self._standings[rules.address, ip] = found
-        return found
-
-
-def _standing(rules: ListenerRules, ip: str) -> _Standing:
-    try:
-        # A scope ("fe80::1%eth0") names our interface, not the peer.
-        found = ip_address(ip.partition("%")[0])
-    except ValueError:  # a socket without an IP address: a stranger like any other
-        return _Standing(rules, "unknown", is_listed=False)
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    source = str(found)
-    if isinstance(found, IPv6Address):
-        source = str(IPv6Network((found, SOURCE_PREFIX_V6), strict=False))
-    # `in` is false, not an error, for a network of the other family.
-    return _Standing(rules, source, any(found in network for network in rules.relay_from))
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:

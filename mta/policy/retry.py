@@ -11,11 +11,13 @@ from mta.model.envelope import QueueKey
 
 RETRY_SPREAD = 0.1  # an interval of 10 minutes becomes 10 to 11
 # DNS: a dead resolver is back for everybody at once, so each queue looks again soon, whatever its history.
-DNS_OUTAGE_S = 15.0
+DNS_SOON_S = 15.0
 DNS_SPREAD_S = 15.0
-# A domain whose own DNS is broken while others resolve: asked again after a quarter of its oldest message's age.
+# A domain whose own DNS is broken while others resolve: asked again after a quarter of its oldest message's age. An outage cannot
+# be told from that for certain (what is cached still resolves), so this starts late and ends soon.
+DNS_LAME_AFTER_S = 3600.0
 DNS_PATIENCE = 0.25
-DNS_MIN_S = 20.0
+DNS_CAP_S = 900.0
 
 
 def spread(*parts: object) -> float:
@@ -36,16 +38,15 @@ def backoff_delay(initial: float, cap: float, attempts: int, key: QueueKey) -> f
     return full * (1.0 - RETRY_SPREAD * spread(key.domain, key.vmta, attempts))
 
 
-def dns_delay(oldest_age_s: float, cap: float, key: QueueKey, *, is_outage: bool, now: float) -> float:
+def dns_delay(oldest_age_s: float, key: QueueKey, *, is_outage: bool, now: float) -> float:
     """Seconds a queue rests after DNS gave no answer; `is_outage`: nobody gets one.
 
     At most 30 s in an outage, so that mail flows within a minute of its end. The time is in the checksum: else the same
     queues would meet again at every round.
     """
-    soon = DNS_OUTAGE_S + DNS_SPREAD_S * spread(key.domain, key.vmta, int(now))
-    if is_outage:
-        return soon
-    return max(soon, min(max(DNS_MIN_S, oldest_age_s * DNS_PATIENCE), cap))
+    if not is_outage and oldest_age_s >= DNS_LAME_AFTER_S:
+        return min(oldest_age_s * DNS_PATIENCE, DNS_CAP_S)
+    return DNS_SOON_S + DNS_SPREAD_S * spread(key.domain, key.vmta, int(now))
 
 
 def is_expired(age_s: float, expire_after: float) -> bool:

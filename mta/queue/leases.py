@@ -61,6 +61,7 @@ class LeaseDesk:
     def __init__(self) -> None:
         self.cells: dict[str, Cell] = {}
         self.is_wanted = False  # some key wants room: the one look of the hot path
+        self._yielding: set[str] = set()
         self._asked: dict[int, _Asked] = {}
         self._next_number = 1
         # Parked because 64 are out, not at any key.
@@ -71,10 +72,8 @@ class LeaseDesk:
 
     def ask(self, queue: Queue, demand: Demand, rates: RateDemand) -> RequestLease | None:
         """A request for one more connection, or None: the queue is parked and will be marked when it is its turn."""
-        is_greedy = bool(queue.connections)
-        names = sorted(
-            (name for name, _ in demand), key=lambda name: not name.endswith(UNPROVEN)
-        )
+        is_greedy = bool(queue.connections or queue.requests)
+        names = sorted((name for name, _ in demand), key=lambda name: not name.endswith(UNPROVEN))
         full = next((c for c in map(self.cells.get, names) if c is not None and c.waiting), None)
         if full is not None and self._places(full, is_greedy) <= 0:
             self._park(queue, full.parked, is_greedy)
@@ -99,14 +98,17 @@ class LeaseDesk:
         asked.queue.requests.discard(number)
         return asked.queue, asked.cells
 
-    def withdraw(self, queue: Queue) -> list[int]:
-        """The queue wants nothing more: its requests, void now."""
+    def withdraw(self, queue: Queue) -> tuple[list[int], list[Cell]]:
+        """The queue wants nothing more: its requests, void now, and the keys they named."""
         numbers = list(queue.requests)
+        cells: dict[Cell, None] = {}
         for number in numbers:
-            self.let_go(self._asked.pop(number).cells)
+            asked = self._asked.pop(number)
+            cells.update(dict.fromkeys(asked.cells))
+            self.let_go(asked.cells)
         queue.requests.clear()
         queue.parked = None
-        return numbers
+        return numbers, list(cells)
 
     def let_go(self, cells: list[Cell]) -> None:
         """A lease or a request is over."""
@@ -127,7 +129,11 @@ class LeaseDesk:
         if cell is None:
             return None
         cell.waiting, cell.yielding = waiting, yielding
-        self.is_wanted = bool(yielding) or any(c.yielding for c in self.cells.values())
+        if yielding:
+            self._yielding.add(name)
+        else:
+            self._yielding.discard(name)
+        self.is_wanted = bool(self._yielding)
         self._drop_if_unused(cell)
         return cell
 
@@ -138,11 +144,11 @@ class LeaseDesk:
             for cell in cells:
                 if cell.parked[kind]:
                     room = self._places(cell, bool(kind)) if cell.waiting else 2 * PLACES_AT_A_KEY
-                    self._unpark(cell.parked, kind, room, found)
+                    self._unpark(cell.parked, kind, room, found, [cell])
                     self._drop_if_unused(cell)
             if self._line[kind]:
                 room = (MAX_GREEDY if kind else MAX_REQUESTS) - len(self._asked)
-                self._unpark(self._line, kind, room, found)
+                self._unpark(self._line, kind, room, found, [])
         return found
 
     def is_contested(self, demand: Demand) -> bool:
@@ -178,12 +184,14 @@ class LeaseDesk:
         kind: int,
         room: int,
         found: list[Queue],
+        turn: list[Cell],
     ) -> None:
         line = lines[kind]
         while line and room > 0:
             queue = line.popleft()
             if queue.parked is line:  # else it left the line, or stands in another
                 queue.parked = None
+                queue.turn = turn
                 found.append(queue)
                 room -= 1
 

@@ -53,7 +53,9 @@ class _Cell:
         self.name = name
         self.limit = limit
         self.used = 0
-        self.granted = 0  # ever; the difference since a request arrived bounds how often it was passed over
+        self.granted = (
+            0  # ever; the difference since a request arrived bounds how often it was passed over
+        )
         self.holders: dict[str, int] = {}
         self.sizes: dict[int, int] = {}  # leases held → number of destinations that hold so many
         self.top = 0  # the most leases one destination holds
@@ -91,7 +93,9 @@ class Request:
         self.number = number
         self.destination = destination
         self.cells = cells
-        self.may_start = may_start  # asked last, when every key is free; True takes what it stands for
+        self.may_start = (
+            may_start  # asked last, when every key is free; True takes what it stands for
+        )
         self.since = [cell.granted for cell in cells]
 
 

@@ -57,28 +57,36 @@ class Connection:
 
     __slots__ = (
         "cells",
+        "destination",
         "failed",
         "idle_since",
         "is_closing",
         "is_idle",
         "is_open",
         "is_timed",
+        "is_working",
+        "lost_dot",
         "number",
         "opened_at",
         "queue",
         "served",
     )
 
-    def __init__(self, number: int, queue: "Queue", cells: "list[Cell]") -> None:
+    def __init__(
+        self, number: int, queue: "Queue", cells: "list[Cell]", destination: Destination
+    ) -> None:
         self.number = number
         self.queue = queue
         self.cells = cells
+        self.destination = destination
         self.served = 0  # transactions
         self.is_open = False
         self.is_idle = False
         self.is_closing = False
         self.is_timed = False  # an alarm looks at its idleness
-        self.failed = False  # the refusal it met has been dealt with
+        self.is_working = False  # open, and nothing was held against it
+        self.failed = False  # the queue was refused over it, and rests
+        self.lost_dot = False  # it was lost before the reply to the final dot
         self.opened_at = 0.0
         self.idle_since = 0.0
 
@@ -121,8 +129,10 @@ class Queue:
         "settled_meanwhile",
         "site",
         "state",
+        "suspect",
         "tokens",
         "tokens_until",
+        "turn",
         "verdict",
         "verdict_until",
     )
@@ -156,6 +166,7 @@ class Queue:
         self.idle: list[Connection] = []  # the last to become idle works first; the others grow old
         self.requests: set[int] = set()
         self.parked: object = None  # the line where it waits to ask for a lease
+        self.turn: list[Cell] | None = None  # it is its turn to ask, at these keys
         self.enough = 0  # up to so many groups, the connections there are will do
         # Rates.
         self.attempt_rates: tuple[tuple[str, Rate], ...] = ()
@@ -165,6 +176,7 @@ class Queue:
         self.ask = 0  # the number of the running AskTokens
         self.not_before = 0.0  # its own slow rate allows nothing earlier
         # Housekeeping.
+        self.suspect = 0  # the message under which it was refused twice running
         self.alarm = float("inf")
         self.is_dirty = False
         self.is_recalling = False
@@ -172,16 +184,6 @@ class Queue:
         self.is_resolving = False
         self.is_expiring = False
         self.is_from_disk = False
-
-    @property
-    def is_troubled(self) -> bool:
-        """It failed and has not succeeded since."""
-        return self.state.attempts > 0 or self.state.mode != "normal"
-
-    @property
-    def is_open(self) -> bool:
-        """A connection of it works."""
-        return any(c.is_open and not c.is_closing for c in self.connections.values())
 
     def push(self, entry: Entry) -> None:
         """Append to `ready`; the caller has put it into `known`."""

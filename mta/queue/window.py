@@ -5,7 +5,12 @@ share, and how many connections it bears: refused while others work, it gets no 
 minute. Kept for the destinations last used; one forgotten is merely unproven again.
 """
 
+from typing import TYPE_CHECKING
+
 from mta.model.envelope import QueueKey
+
+if TYPE_CHECKING:
+    from mta.queue.queue import Queue
 
 GROW_S = 60.0
 MAX_DESTINATIONS = 20_000  # remembered; about 300 bytes each
@@ -14,7 +19,18 @@ MAX_DESTINATIONS = 20_000  # remembered; about 300 bytes each
 class Destination:
     """One (site, virtual MTA)."""
 
-    __slots__ = ("_bears", "_since", "attempts", "is_proven", "reason", "suspect", "until")
+    __slots__ = (
+        "_bears",
+        "_since",
+        "attempts",
+        "is_proven",
+        "prober",
+        "reason",
+        "suspect",
+        "until",
+        "waiting",
+        "working",
+    )
 
     def __init__(self) -> None:
         self.is_proven = False
@@ -22,8 +38,17 @@ class Destination:
         self.until = 0.0  # no new connection before
         self.reason = ""
         self.suspect = 0  # the message under which it failed last
+        self.working = 0  # connections that are open and were not refused
+        # While it is unproven or in trouble one of its queues tries, with one connection; the others wait for the result.
+        self.prober: Queue | None = None
+        self.waiting: dict[Queue, None] = {}
         self._bears = 0  # 0: no bound known
         self._since = 0.0
+
+    @property
+    def is_probed(self) -> bool:
+        """One connection is to show first that it works."""
+        return self.attempts > 0 or not self.is_proven
 
     def refused_beyond(self, working: int, now: float) -> None:
         """A connection more than these was refused."""

@@ -1,13 +1,13 @@
 """What one worker answers to the operator: the `WorkerFace` of the control verbs, over a `Worker` in this process."""
 
 import asyncio
+from asyncio import wrap_future
 from dataclasses import asdict
 from typing import Any
 
 from mta.model.envelope import QueueKey
 from mta.model.outcome import Deferred, Failed
-from mta.policy.rules import BUILT_IN
-from mta.queue.scheduler import Wait
+from mta.queue.answers import Wait
 from mta.runtime.worker import Worker
 from mta.spool.words import Filter, Listed, QueueRow
 
@@ -29,9 +29,9 @@ class WorkerFront:
         """Totals, rates, connections, disk, lag."""
         worker = self._worker
         counts = worker.counts
-        spooled = [await spool.counts() for spool in worker.spools.values()]
+        spooled = [await wrap_future(spool.counts()) for spool in worker.spools.values()]
         messages_in, delivered = worker.traffic.last_minute()
-        lag = worker.lag.summary()
+        lag = worker.lag.histogram.summary()
         free = worker.house.free
         refusal = worker.house.refusal()
         return {
@@ -70,7 +70,7 @@ class WorkerFront:
         rows: list[Row] = []
         total = 0
         for spool in self._worker.spools.values():
-            found, page = await spool.queue_table(sort=sort, limit=limit, match=match)
+            found, page = await wrap_future(spool.queue_table(sort=sort, limit=limit, match=match))
             total += found
             rows.extend(self._queue_row(row) for row in page)
         return total, rows
@@ -82,7 +82,7 @@ class WorkerFront:
         row = next((each for each in rows if each["queue"] == str(key)), None)
         if row is None:
             return None
-        book, site = worker.settings.book, worker.scheduler.site(key) or key.domain
+        book, site = worker.settings.book, worker.scheduler.site(key)
         return {
             **row,
             "waits": await self.explain_queue(key),
@@ -110,7 +110,7 @@ class WorkerFront:
         now = worker.clock.now()
         due = 0
         for spool in worker.spools.values():
-            due += await spool.make_due(Filter(domain=key.domain, vmta=key.vmta), now)
+            due += await wrap_future(spool.make_due(Filter(domain=key.domain, vmta=key.vmta), now))
         worker.scheduler.retry(key, worker.clock.now())
         worker.dispatcher.kick()
         return due
@@ -119,18 +119,28 @@ class WorkerFront:
         """Queued recipients that match."""
         rows: list[Row] = []
         for spool in self._worker.spools.values():
-            rows.extend(_listed_row(each) for each in await spool.list_messages(which, limit))
+            found = await wrap_future(spool.list_messages(which, limit))
+            rows.extend(_listed_row(each) for each in found)
         return rows
 
     async def delete(self, which: Filter) -> int:
         """Remove queued recipients."""
-        return sum([await spool.delete(which) for spool in self._worker.spools.values()])
+        claim = self._worker.claim
+        return sum(
+            [
+                await wrap_future(spool.delete(which, claim))
+                for spool in self._worker.spools.values()
+            ]
+        )
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
         worker = self._worker
-        waits = worker.scheduler.explain(key, worker.clock.now())
-        return [_wait_row(str(key), each) for each in waits]
+        stored = None
+        for spool in worker.spools.values():
+            stored = await wrap_future(spool.queue_state(key)) or stored
+        now = worker.clock.now()
+        return [_wait_row(str(key), each) for each in worker.scheduler.explain(key, now, stored)]
 
     async def explain_message(self, number: int) -> list[Row]:
         """Every reason any recipient of the message waits for."""
@@ -138,7 +148,10 @@ class WorkerFront:
         now = worker.clock.now()
         rows: list[Row] = []
         for spool in worker.spools.values():
-            for listed in await spool.list_messages(Filter(message=number), ENTRIES_OF_A_MESSAGE):
+            found = await wrap_future(
+                spool.list_messages(Filter(message=number), ENTRIES_OF_A_MESSAGE)
+            )
+            for listed in found:
                 entry = listed.entry
                 name = f"{number} to {entry.address}"
                 if listed.held:
@@ -147,9 +160,7 @@ class WorkerFront:
                     last = f"; last answer: {listed.reply}" if listed.reply else ""
                     text = f"next attempt is number {entry.attempts + 1}{last}"
                     rows.append({"what": text, "of": name, "until": entry.due})
-                rows.extend(
-                    _wait_row(name, each) for each in worker.scheduler.explain(entry.key, now)
-                )
+                rows.extend({**row, "of": name} for row in await self.explain_queue(entry.key))
         return rows
 
     async def resolve(self, key: QueueKey) -> Row:
@@ -168,7 +179,7 @@ class WorkerFront:
 
     def _queue_row(self, row: QueueRow) -> Row:
         scheduler = self._worker.scheduler
-        live = scheduler.view(row.key)
+        ready, in_flight = scheduler.entries_in_memory(row.key)
         return {
             "queue": str(row.key),
             "domain": row.key.domain,
@@ -183,10 +194,10 @@ class WorkerFront:
             "mode": row.mode,
             "reason": row.reason,
             "paused": row.paused,
-            "site": live.site if live else "",
-            "ready": live.ready if live else 0,
-            "in_flight": live.in_flight if live else 0,
-            "connections": live.connections if live else 0,
+            "site": scheduler.site(row.key),
+            "ready": ready,
+            "in_flight": in_flight,
+            "connections": scheduler.connections_of(row.key),
         }
 
 
@@ -211,10 +222,10 @@ def _listed_row(listed: Listed) -> Row:
 
 def _wait_row(of: str, wait: Wait) -> Row:
     return {
-        "what": wait.what,
+        "what": wait.what + (f" ({wait.detail})" if wait.detail else ""),
         "of": of,
-        "until": wait.until,
-        "place": "" if wait.place == BUILT_IN else str(wait.place),
+        "until": wait.until or None,
+        "place": "" if wait.place is None else str(wait.place),
     }
 
 

@@ -175,8 +175,9 @@ class Supervisor:
         """Until somebody stops us or the spool breaks; the watchdog and the quota counts meanwhile."""
         stopping = asyncio.ensure_future(self.stopping.wait())
         while not stopping.done() and not self.worker.broken.done():
+            ends: list[asyncio.Future[Any]] = [stopping, self.worker.broken]
             await asyncio.wait(
-                [stopping, self.worker.broken],
+                ends,
                 timeout=QUOTA_SAVE_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )

@@ -5,11 +5,10 @@ is the governor, which it is handed.
 """
 
 import asyncio
-import functools
 import random
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +32,8 @@ from mta.io.threads import Workshop
 from mta.io.tls import client_context, server_context
 from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
-from mta.model.envelope import Draft, QueueKey
-from mta.model.outcome import Deferred, Extent, Failed
-from mta.model.reply import a_reply
+from mta.model.envelope import Draft, Entry, QueueKey
+from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import DkimRules, ListenerTls
 from mta.queue.actions import Route
 from mta.queue.scheduler import Scheduler
@@ -51,8 +49,7 @@ SIGNING_THREADS = 2
 MAX_SIGNING = 10_000
 AUTH_THREADS = 2
 AUTH_QUEUE = 50
-EXPIRY_SWEEP_S = 60.0
-EXPIRY_CHUNK = 1000
+DRAIN_LOOK_S = 0.2
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -85,7 +82,7 @@ class Worker:
         number: int,
         governor: Governor,
         clock: Clock,
-        records_behind: "functools.partial[bool] | None" = None,
+        records_behind: Callable[[], bool] | None = None,
         vfs: str | None = None,
     ) -> None:
         self.settings = settings
@@ -98,12 +95,13 @@ class Worker:
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._vfs = vfs
+        self._rng = random.Random()
         self._tasks: list[asyncio.Task[None]] = []
         self._build(records_behind)
 
     # -- construction ---------------------------------------------------------------------------
 
-    def _build(self, records_behind: "functools.partial[bool] | None") -> None:
+    def _build(self, records_behind: Callable[[], bool] | None) -> None:
         settings, loop, clock = self.settings, self._loop, self.clock
         server = settings.server
         post = loop.call_soon_threadsafe
@@ -157,7 +155,12 @@ class Worker:
     def _build_egress(self) -> None:
         settings, clock = self.settings, self.clock
         server = settings.server
-        self.resolver = Resolver(server.dns_servers, timeout_s=server.dns_timeout)
+        self.resolver = Resolver(
+            server.dns_servers,
+            clock=clock,
+            timeout_s=server.dns_timeout,
+            cache_entries=server.dns_cache_entries,
+        )
         self.scheduler = Scheduler(settings.book)
         self.settler = Settler(
             scheduler=self.scheduler,
@@ -194,9 +197,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
-            self._loop.create_task(self._every(EXPIRY_SWEEP_S, self._sweep_expired)),
         ]
-        self.scheduler.start(self.clock.now())
         self.dispatcher.kick()
 
     def adopt(self, sock: socket.socket, listener: int) -> None:
@@ -238,19 +239,15 @@ class Worker:
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""
         book, server = self.settings.book, self.settings.server
-        vmta = book.vmta(key.vmta)
-        if vmta is None:
-            text = f"there is no virtual MTA named {key.vmta}: configure it, or reroute its mail"
-            return Deferred(a_reply(451, "4.3.5", text), Extent.SITE, local=True)
         return await find_route(
             key,
             book.policy(key, key.domain),
-            vmta,
+            book.vmta(key.vmta),
             self.resolver,
             book,
+            rng=self._rng,
             lab=server.lab,
-            hostname=server.hostname,
-            rng=random,
+            own_names=(server.hostname.lower(),),
         )
 
     def _accepted(self, draft: Draft) -> None:
@@ -263,8 +260,8 @@ class Worker:
         self.dispatcher.room()
         self.dispatcher.kick()
 
-    def _wanted(self, key: str) -> None:
-        self.scheduler.wanted(key, self.clock.now())
+    def _wanted(self, key: str, waiting: int, yielding: int) -> None:
+        self.scheduler.wanted(key, self.clock.now(), waiting, yielding)
         self.dispatcher.kick()
 
     def _spool_broke(self, error: BaseException) -> None:
@@ -275,10 +272,30 @@ class Worker:
         self.house.look_at_disk()
         self.traffic.note(self.counts.messages_in, self.counts.delivered)
 
-    def _sweep_expired(self) -> None:
-        self.spool.sweep(self.clock.now())
+    def claim(self, entries: list[Entry]) -> list[Entry]:
+        """The scheduler lets go of these, which are about to be deleted or held; all but those in flight."""
+        self.scheduler.forget(entries)
+        return entries
 
-    async def _every(self, interval_s: float, work: "functools.partial[None]") -> None:
+    async def meta(self, name: str) -> bytes | None:
+        """A small value of the first spool."""
+        return self.spool.meta(name)
+
+    async def put_meta(self, name: str, value: bytes) -> None:
+        """Keep a small value over restarts."""
+        self.spool.put_meta(name, value)
+
+    async def drain(self, within_s: float) -> None:
+        """Deliver what is due, at most so long; nothing new is taken meanwhile."""
+        self.smtp.is_stopping = True
+        until = self._loop.time() + within_s
+        while self._loop.time() < until:
+            counts = await asyncio.wrap_future(self.spool.counts())
+            if not counts.due and not self.dispatcher.connections:
+                return
+            await asyncio.sleep(DRAIN_LOOK_S)
+
+    async def _every(self, interval_s: float, work: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(interval_s)
             try:

@@ -83,7 +83,7 @@ TOO_MANY_CONNECTIONS = a_reply(421, "4.7.0", "Too many connections, try again la
 TIMED_OUT = a_reply(421, "4.4.2", "Timed out, closing")
 SHUTTING_DOWN = a_reply(421, "4.3.2", "Shutting down, try again later")
 
-# A table's reply is found by its identity: 0.05 µs, against 1.3 µs to encode it. The table lives as
+# A table's reply is found by its identity: 0.1 µs, against 2 µs to encode it. The table lives as
 # long as the module.
 _WIRE = {id(reply): reply.encode() for reply in list(globals().values()) if type(reply) is Reply}
 
@@ -187,5 +187,5 @@ def _parse_single(line: bytes) -> Reply:
     return split_enhanced(code, (text,))
 
 
-# "250 2.1.0 Ok" is always the same value: 0.1 µs instead of 3.1 µs. Bounded: 512 lines of 80 bytes.
+# "250 2.1.0 Ok" is always the same value: 0.1 µs instead of 5 µs. Bounded: 512 lines of 80 bytes.
 _parse_known = lru_cache(maxsize=512)(_parse_single)

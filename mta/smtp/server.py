@@ -75,8 +75,6 @@ Event = Hello | StartTls | Auth | MailFrom | RcptTo | Data | Chunk | EndOfData |
 class State(Enum):
     """Where the dialogue stands."""
 
-    __hash__ = object.__hash__  # members are single; Enum's own is Python code: 0.2 µs a look-up
-
     CONNECTED = "the greeting is not sent"
     STRANGER = "no EHLO yet"
     READY = "between transactions"
@@ -159,6 +157,11 @@ class ServerSession:
     def should_close(self) -> bool:
         """Whether to close once what take_outgoing() gives is written."""
         return self._state is State.CLOSED
+
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether an event waits for reply(): the next move is ours, not the client's."""
+        return self._owed is not None
 
     @property
     def wants_read(self) -> bool:

@@ -13,8 +13,6 @@ from enum import Enum
 class Step(Enum):
     """A step of the dialogue: how long we wait for its reply, and our words when it fails."""
 
-    __hash__ = object.__hash__  # members are single; Enum's own is Python code: 0.2 µs a look-up
-
     # RFC 5321 §4.5.3.2.1 to .6. Do not shorten END_OF_DATA: an impatient client sends twice.
     GREETING = 300.0, "waiting for the greeting"
     EHLO = 300.0, "sending EHLO"

@@ -23,6 +23,7 @@ from mta.spool.database import PAGE_SIZE, is_full
 from mta.spool.ops import Accept, Close, Operation, Read, Settle, Write
 from mta.spool.outbox import Outbox
 from mta.spool.queries import Queries
+from mta.spool.rows import fetch
 from mta.spool.words import SpoolFull
 from mta.spool.writer import Batch, Writer, Written
 
@@ -139,7 +140,7 @@ class GroupCommit:
     ) -> None:
         try:
             self._opened = opened = open_()
-        except BaseException as error:  # noqa: BLE001 - raised again by `start`, in its thread
+        except BaseException as error:  # raised again by `start`, in its thread
             started.put(error)
             return
         opened.connection.set_wal_hook(self._note_wal)
@@ -148,7 +149,7 @@ class GroupCommit:
         while not self._closing:
             try:
                 self._turn()
-            except Exception as error:  # noqa: BLE001 - the thread's border
+            except Exception as error:  # the thread's border
                 # A bug of ours: what was under way may be neither written nor refused. Start again from the disk.
                 self._break([], error)
         self._end()
@@ -224,7 +225,7 @@ class GroupCommit:
         except apsw.Error as error:
             self._failed(operations, batch, error)
             return
-        except Exception as error:  # noqa: BLE001 - the thread's border: one operation's fault
+        except Exception as error:  # the thread's border: one operation's fault
             if self._undone():
                 self._isolate(operations, error)
             return
@@ -255,7 +256,7 @@ class GroupCommit:
         no_room = SpoolFull("no room on the disk of the spool")
         self._refuse(list(batch.accepts), no_room)
         self._remove_bodies([op.body_file for op in batch.accepts if op.body_file])
-        kept = [op for op in operations if not isinstance(op, Accept)]
+        kept: list[Write] = [op for op in operations if not isinstance(op, Accept)]
         first_time, self._no_room = not self._no_room, True
         if kept and (first_time or batch.accepts):
             # What the log already has of the disk can be used again once it has been copied back.
@@ -317,7 +318,7 @@ class GroupCommit:
                 continue
             try:
                 calls.append((read.answer, (read.ask(self._opened.queries),)))
-            except Exception as error:  # noqa: BLE001 - the thread's border: the asker is told
+            except Exception as error:  # the thread's border: the asker is told
                 calls.append((read.fail, (error,)))
             if time.monotonic() > until:
                 break
@@ -351,7 +352,7 @@ class GroupCommit:
         with contextlib.suppress(
             apsw.Error
         ):  # only a figure: what is wrong shows at the next write
-            rows = self._opened.connection.execute("PRAGMA freelist_count").fetchall()
+            rows = fetch(self._opened.connection, "PRAGMA freelist_count")
             self.free_pages = rows[0][0]
 
     def _tidy(self) -> None:
@@ -367,7 +368,7 @@ class GroupCommit:
 
     def _vacuum(self) -> None:
         try:
-            self._opened.connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            fetch(self._opened.connection, f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         except apsw.Error as error:
             if isinstance(error, apsw.IOError) and not is_full(error, self._opened.connection):
                 self._break([], error)

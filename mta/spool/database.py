@@ -16,6 +16,7 @@ import apsw
 
 from mta.io.files import fsync_directory, make_directory
 from mta.model.errors import SpoolError
+from mta.spool.rows import fetch
 from mta.spool.words import SpoolLocked
 
 VERSION = 1
@@ -65,7 +66,7 @@ def open_database(path: Path, vfs: str | None = None) -> tuple[apsw.Connection, 
         if created:
             os.chmod(path, 0o600)
         _migrate(connection, path)
-        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+        busy = fetch(connection, "PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
         if busy:
             raise SpoolError(f"the spool {path} is in use by another program")
         # Without it a power cut can take the whole file (reliability.md D1).
@@ -88,7 +89,7 @@ def is_full(error: apsw.Error, connection: apsw.Connection) -> bool:
         return True
     return (
         isinstance(error, apsw.IOError)
-        and error.extendedresult == apsw.SQLITE_IOERR_WRITE
+        and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE
         and connection.system_errno in (errno.EDQUOT, errno.ENOSPC)
     )
 
@@ -110,14 +111,14 @@ def _configure(connection: apsw.Connection) -> None:
         f"journal_size_limit = {WAL_LIMIT_BYTES}",
         "wal_autocheckpoint = 0",  # ours: an error of a checkpoint must not go unseen
     ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    mode = connection.execute("PRAGMA journal_mode").fetchall()[0][0]
+        fetch(connection, f"PRAGMA {pragma}")
+    mode = fetch(connection, "PRAGMA journal_mode")[0][0]
     if mode != "wal":
         raise SpoolError(f"the database would not keep a write-ahead log (it says {mode})")
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchall()[0][0]
+    version = fetch(connection, "PRAGMA user_version")[0][0]
     if version > VERSION:
         raise SpoolError(
             f"the spool {path} was written by a newer release (version {version}, this one knows"
@@ -131,7 +132,7 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
             connection.execute("INSERT INTO meta VALUES ('uuid', ?)", (uuid.uuid4().bytes,))
         else:
             for step in range(version, VERSION):
-                connection.execute(MIGRATIONS[step]).fetchall()
+                fetch(connection, MIGRATIONS[step])
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

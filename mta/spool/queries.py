@@ -13,7 +13,16 @@ from mta.model.envelope import Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Event, decode_event
 from mta.queue.actions import QueueState
-from mta.spool.rows import ENTRY_COLUMNS, ENTRY_WIDTH, EntryReader, Row, RowQuery, as_json
+from mta.spool.rows import (
+    ENTRY_COLUMNS,
+    ENTRY_WIDTH,
+    EntryReader,
+    Row,
+    RowQuery,
+    as_json,
+    decode_rows,
+    fetch,
+)
 from mta.spool.words import Counts, Filter, Listed, QueueRow
 from mta.spool.writer import Writer
 
@@ -78,7 +87,6 @@ _ORDERS = {
     "due": "w.due IS NULL, w.due, q.id",
     "domain": "q.domain, q.vmta",
 }
-_decode_rows = msgspec.json.Decoder(list[Row]).decode
 
 
 class Queries:
@@ -124,7 +132,7 @@ class Queries:
         if len(whole) < len(rows):
             lost = [row[0] for row in rows if not reader.has_message(row)]
             self._lost(lost, "its message is missing")
-        following = self._cursor.execute(_NEXT_DUE, (queue, now)).fetchall()
+        following = fetch(self._cursor, _NEXT_DUE, (queue, now))
         return [reader.entry(row, key) for row in whole], following[0][0] if following else None
 
     def due_queues(self, now: float, limit: int) -> tuple[list[QueueState], float | None]:
@@ -134,7 +142,7 @@ class Queries:
     def body(self, message: Message) -> tuple[bytes, bytes | SpillFile]:
         """Prefix and body. Raises SpoolError if they cannot be read."""
         try:
-            found = self._cursor.execute(_BODY, (message.number,)).fetchall()
+            found = fetch(self._cursor, _BODY, (message.number,))
         except apsw.Error as error:
             raise SpoolError(f"message {message.number} cannot be read: {error}") from error
         if not found:
@@ -194,24 +202,22 @@ class Queries:
         if sort not in _ORDERS:
             raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
         text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
-        rows = _decode_rows(self._cursor.execute(text, (limit,)).fetchall()[0][0])
+        rows = decode_rows(fetch(self._cursor, text, (limit,))[0][0])
         return [
-            QueueRow(QueueKey(domain, vmta), *numbers, bool(paused))
-            for domain, vmta, *numbers, paused in rows
+            QueueRow(QueueKey(*row[:2]), *row[2:10], paused=bool(row[10])) for row in rows
         ]
 
     def held_jobs(self) -> dict[str, str]:
         """The jobs on hold, with the reasons."""
-        return dict(
-            self._cursor.execute("SELECT name, hold_reason FROM job WHERE held = 1").fetchall()
-        )
+        return dict(fetch(self._cursor, "SELECT name, hold_reason FROM job WHERE held = 1"))
 
     def queue_state(self, key: QueueKey) -> QueueState | None:
         """The queue's durable row, if it has one."""
-        found = self._cursor.execute(
+        found = fetch(
+            self._cursor,
             "SELECT next_at, attempts, mode, reason, paused FROM queue WHERE domain = ? AND vmta = ?",
             key,
-        ).fetchall()
+        )
         if not found:
             return None
         next_at, attempts, mode, reason, paused = found[0]
@@ -276,7 +282,7 @@ class Queries:
         self._report(f"recipients {shown} cannot be read and are held: {why}")
 
     def _one(self, text: str, bindings: tuple[object, ...] = ()) -> Row:
-        return list(self._cursor.execute(text, bindings).fetchall()[0])
+        return list(fetch(self._cursor, text, bindings)[0])
 
 
 def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:

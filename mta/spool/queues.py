@@ -15,7 +15,15 @@ import apsw
 from mta.model.envelope import QueueKey
 from mta.queue.actions import QueueState
 from mta.spool.ops import Evict, Postpone
-from mta.spool.rows import STATE_COLUMNS, RowInsert, RowQuery, as_json, clean_text, state_of
+from mta.spool.rows import (
+    STATE_COLUMNS,
+    RowInsert,
+    RowQuery,
+    as_json,
+    clean_text,
+    fetch,
+    state_of,
+)
 
 # The cache has two generations of this many queues: about 4 MB in all.
 CACHED_QUEUES = 10_000
@@ -89,10 +97,10 @@ class QueueRows:
         self._insert = RowInsert("queue", "id, domain, vmta, due")
         self._young: dict[QueueKey, QueueRef] = {}
         self._old: dict[QueueKey, QueueRef] = {}
-        highest = cursor.execute("SELECT coalesce(max(id), 0) FROM queue").fetchall()[0][0]
-        self._next_id = highest + 1
+        highest = fetch(cursor, "SELECT coalesce(max(id), 0) FROM queue")[0][0]
+        self._next_id: int = highest + 1
         # Everything due up to here (due, id) has been found: it is in memory, or was evicted to beyond.
-        self._found = (-math.inf, 0)
+        self._found: tuple[float, int] = (-math.inf, 0)
         self.parked = False  # queues without a due time are to be looked at again
 
     def forget(self) -> None:
@@ -185,7 +193,7 @@ class QueueRows:
         rows = _DUE.run(self._cursor, (*self._found, now, limit))
         if rows:
             self._found = (rows[-1][-2], rows[-1][-1])
-        following = self._cursor.execute(_NEXT_DUE, self._found).fetchall()
+        following = fetch(self._cursor, _NEXT_DUE, self._found)
         return [state_of(row[:-2]) for row in rows], following[0][0] if following else None
 
     def due_again(self, numbers: list[int], now: float) -> None:

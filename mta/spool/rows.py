@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from mta.model.envelope import Content, Entry, Message, QueueKey
+from mta.model.envelope import Content, Entry, Message, QueueKey, SpillFile
 from mta.queue.actions import QueueState
 
 # Powers of two: any number of rows is a sum of few. Beyond 256 rows of 17 columns apsw would not cache the text (16 kB).
@@ -42,7 +42,14 @@ STATE_COLUMNS = "q.domain, q.vmta, q.next_at, q.attempts, q.mode, q.reason, q.pa
 Row = list[Any]
 
 _encode = msgspec.json.Encoder().encode
-_decode_rows = msgspec.json.Decoder(list[Row]).decode
+decode_rows = msgspec.json.Decoder(list[Row]).decode
+
+
+def fetch(
+    source: apsw.Connection | apsw.Cursor, text: str, bindings: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """All rows of a statement of few rows, stepped to its end (a pragma half-read blocks the next statement)."""
+    return source.execute(text, bindings).fetchall()
 
 
 class RowInsert:
@@ -80,7 +87,7 @@ class RowQuery:
 
     def run(self, cursor: apsw.Cursor, bindings: Sequence[Any] = ()) -> list[Row]:
         """The rows. Raises apsw.Error, and ValueError on text that is none."""
-        return _decode_rows(cursor.execute(self._text, bindings).fetchall()[0][0])
+        return decode_rows(fetch(cursor, self._text, bindings)[0][0])
 
 
 def as_json(values: Iterable[Any]) -> str:
@@ -95,6 +102,31 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text
+
+
+def message_row(
+    message: Message, body_file: str, prefix: bytes, body: bytes | SpillFile
+) -> tuple[Any, ...]:
+    """The message's row, of `MESSAGE_COLUMNS`."""
+    return (
+        message.number,
+        message.received_at,
+        message.sender,
+        message.size,
+        message.vmta,
+        message.job,
+        message.envid,
+        message.ret,
+        int(message.content),
+        message.source_kind,
+        message.source_ip,
+        message.source_name,
+        message.user,
+        message.licence_held_s,
+        body_file,
+        prefix,
+        None if body_file else body,
+    )
 
 
 def state_of(row: Row) -> QueueState:

@@ -1,7 +1,7 @@
 """The one door to a worker's durable state. Called on the loop; everything is answered later, on the loop.
 
-What is acknowledged is on disk: `done` runs after the commit. Ids are given out here, before anything is written, so that rows are
-ready when they reach the spool's thread. Reads see everything written before them. Nothing in this contract is SQLite's own.
+What is acknowledged is on disk: `done` runs after the commit. Ids are given out here, before anything is written, so that rows
+are ready when they reach the spool's thread. Reads see everything written before them. Nothing in this contract is SQLite's own.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ from mta.queue.actions import QueueState
 from mta.spool.changes import Change, Claim, removed_by_administrator
 from mta.spool.commit import GroupCommit, Opened
 from mta.spool.database import PAGE_SIZE, Lock, open_database
-from mta.spool.inflight import Inflight, Interrupted, read_boot_id, read_inflight
+from mta.spool.inflight import read_boot_id
+from mta.spool.opening import MAX_CRASHES, look_back
 from mta.spool.ops import (
     Accept,
     Evict,
@@ -40,7 +41,7 @@ from mta.spool.ops import (
 )
 from mta.spool.outbox import Committed, Outbox
 from mta.spool.queries import Queries
-from mta.spool.rows import as_json, clean_text
+from mta.spool.rows import clean_text, fetch, message_row
 from mta.spool.spill import Bodies, Spill
 from mta.spool.words import (
     Counts,
@@ -52,21 +53,15 @@ from mta.spool.words import (
     Settlement,
     SpoolFull,
     SpoolLocked,
-    Start,
 )
-from mta.spool.writer import Writer, highest_id
+from mta.spool.writer import Writer
 
 __all__ = ["Settlement", "Spool", "SpoolFull", "SpoolLocked", "open_spool"]
 
 T = TypeVar("T")
 
-# After a crash numbers go on far beyond any that may have been given out and not committed: a log never shows one twice.
-SKIP_AFTER_CRASH = 1_000_000
-MAX_CRASHES = 3
-POISON = "poison: it was in flight at each of the last crashes"
 _ROW_BYTES = 1000  # what a message costs a batch beside its body
 _LICENCE = struct.Struct("<dd")  # seconds held in all; held since, 0 if it is not
-_CUT = struct.Struct("<qd")
 
 
 class Spool:
@@ -88,7 +83,6 @@ class Spool:
         self.path = path
         self.number = number
         self.clock = clock
-        self.start = Start()
         self._boot = boot
         self._max_crashes = max_crashes
         self._bodies = Bodies(path / f"{number}.bodies", post)
@@ -101,8 +95,7 @@ class Spool:
             on_report=on_report,
             remove_bodies=self._bodies.remove,
         )
-        self._meta: dict[str, bytes] = {}
-        self._seen_entry = 0
+        self._seen_entry = 0  # the newest entry whose accept has been answered
         try:
             self._lock = Lock(path / f"{number}.lock")
         except FileNotFoundError:
@@ -114,9 +107,17 @@ class Spool:
             self._lock.release()
             raise
         self._submit = self._commit.submit
-        self.uuid = self._meta["uuid"].hex()
+        found = self._found
+        self.start = found.start
+        self._meta = found.meta
+        self._inflight = found.inflight
+        self._last_message = found.last_message
+        self._last_entry = found.last_entry
+        self.uuid = found.meta["uuid"].hex()
+        self._licence_held_s: float
+        self._licence_since: float  # 0: not held
         self._licence_held_s, self._licence_since = _LICENCE.unpack(
-            self._meta.get("licence", bytes(_LICENCE.size))
+            found.meta.get("licence", bytes(_LICENCE.size))
         )
 
     # Mail comes in
@@ -135,15 +136,11 @@ class Spool:
         if not message.number:
             message.number = self.next_message_number()
         message.licence_held_s = self.licence_held_s()
-        number, size = message.number, message.size
         body = draft.body
-        if isinstance(body, SpillFile):
-            body_file, stored, length = self._bodies.name(body), None, 0
-        else:
-            body_file, stored, length = "", body, len(body)
-        keys = []
-        rows = []
-        entry_number = self._last_entry
+        body_file = self._bodies.name(body) if isinstance(body, SpillFile) else ""
+        number, size, entry_number = message.number, message.size, self._last_entry
+        keys: list[QueueKey] = []
+        rows: list[tuple[Any, ...]] = []
         for entry in draft.entries:
             entry_number += 1
             entry.number = entry_number
@@ -152,25 +149,6 @@ class Spool:
                 (entry_number, number, size, entry.address, entry.due, entry.notify, entry.orcpt)
             )
         self._last_entry = entry_number
-        row = (
-            number,
-            message.received_at,
-            message.sender,
-            size,
-            message.vmta,
-            message.job,
-            message.envid,
-            message.ret,
-            int(message.content),
-            message.source_kind,
-            message.source_ip,
-            message.source_name,
-            message.user,
-            message.licence_held_s,
-            body_file,
-            draft.prefix,
-            stored,
-        )
         event: Event | None = draft.event  # type: ignore[assignment]  # the model cannot name it
         data = b"" if event is None else encode_event(event)
 
@@ -178,10 +156,10 @@ class Spool:
             self._seen_entry = max(self._seen_entry, entry_number)
             done(error)
 
+        row = message_row(message, body_file, draft.prefix, body)
+        length = _ROW_BYTES + (0 if body_file else size)
         self._submit(
-            Accept(
-                row, keys, rows, message.job, length + _ROW_BYTES, body_file, event, data, committed
-            )
+            Accept(row, keys, rows, message.job, length, body_file, event, data, committed)
         )
 
     def new_spill(self) -> Spill:
@@ -280,7 +258,7 @@ class Spool:
         self._submit(Postpone(state, event, data, self.clock.now()))
 
     def evict(self, key: QueueKey, due: float | None) -> None:
-        """The queue left memory: look at it again at `due`. None: nothing in it can become due; with nothing left, its row goes."""
+        """The queue left memory: look at it again at `due`. None: nothing in it can become due; if it is empty, its row goes."""
         self._submit(Evict(key, due, self._seen_entry))
 
     # Holds
@@ -501,72 +479,35 @@ class Spool:
         self._commit.report(f"the spool cannot be read: {error}")
 
     def _open(self, vfs: str | None) -> Opened:
-        """In the thread: everything between the file and the first operation."""
-        connection, self.start.created = open_database(self.path / f"{self.number}.sqlite", vfs)
+        """In the thread: the database, and what the last owner left."""
+        number = self.number
+        connection, created = open_database(self.path / f"{number}.sqlite", vfs)
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
-            self._meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-            cut = self._look_back(connection)
+            self._found = found = look_back(
+                connection,
+                self.path / f"{number}.inflight",
+                created=created,
+                boot=self._boot,
+                now=self.clock.now(),
+                max_crashes=self._max_crashes,
+            )
             writer = Writer(connection)
             queries = Queries(
                 connection,
                 writer,
-                number=self.number,
-                cut=cut,
+                number=number,
+                cut=found.cut,
                 body_path=lambda name: str(self._bodies.path(name)),
                 put_aside=self._put_aside,
                 report=self._commit.report,
             )
-            self._last_message = highest_id(connection, "message")
-            self._last_entry = highest_id(connection, "recipient")
-            if not self.start.clean:
-                self._last_message += SKIP_AFTER_CRASH
-                self._last_entry += SKIP_AFTER_CRASH
-            names = connection.execute("SELECT body_file FROM message WHERE body_file <> ''")
-            self.start.removed_bodies = self._bodies.remove_leftovers({row[0] for row in names})
+            names = fetch(connection, "SELECT body_file FROM message WHERE body_file <> ''")
+            found.start.removed_bodies = self._bodies.remove_leftovers({row[0] for row in names})
             self._outbox.last_event = writer.last_event
             self._outbox.pending_bytes = writer.event_bytes
             undo.pop_all()
         return Opened(connection, writer, queries)
-
-    def _look_back(self, connection: apsw.Connection) -> tuple[int, float]:
-        """Mark what the last owner had in flight; up to which (number, due) an entry may have been when the power went."""
-        uuid = self._meta["uuid"]
-        path = self.path / f"{self.number}.inflight"
-        before = read_inflight(path, uuid, self._boot)
-        if before is None and self.start.created:
-            before = Interrupted(True, True, [])
-        self.start.clean = before is not None and before.clean
-        with connection:
-            if before is not None and before.numbers:
-                self._mark_interrupted(connection, before)
-            if before is None or not (before.clean or before.same_boot):
-                self.start.power_cut = True
-                # Nothing is known of what was in flight: all that was due may have been. No row is rewritten for that.
-                cut = _CUT.pack(highest_id(connection, "recipient"), self.clock.now())
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ('cut', ?)", (cut,))
-                self._meta["cut"] = cut
-        self._inflight = Inflight(path, uuid, self._boot)
-        number, due = _CUT.unpack(self._meta.get("cut", bytes(_CUT.size)))
-        return number, due
-
-    def _mark_interrupted(self, connection: apsw.Connection, before: Interrupted) -> None:
-        numbers = as_json(before.numbers)
-        # Closed in order with sessions still running: they may repeat, but nothing crashed.
-        crashed = 0 if before.clean else 1
-        connection.execute(
-            "UPDATE recipient SET may_repeat = 1, crashes = crashes + ?2"
-            " WHERE id IN (SELECT value FROM json_each(?1))",
-            (numbers, crashed),
-        )
-        self.start.repeated = connection.changes()
-        found = connection.execute(
-            "UPDATE recipient SET held = 1, hold_reason = ?2"
-            " WHERE held = 0 AND crashes >= ?3 AND id IN (SELECT value FROM json_each(?1))"
-            " RETURNING id",
-            (numbers, POISON, self._max_crashes),
-        ).fetchall()
-        self.start.poison = [row[0] for row in found]
 
     def _put_aside(self, numbers: list[int], reason: str) -> None:
         """In the thread: entries that cannot be read wait for an operator."""

@@ -21,7 +21,7 @@ from mta.spool.ops import (
     Write,
 )
 from mta.spool.queues import QueueRows
-from mta.spool.rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, RowInsert, as_json
+from mta.spool.rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, RowInsert, as_json, fetch
 
 PRUNE_CHUNK = 1000  # 51,200 deletes in one transaction blocked 2.1 s
 _CACHED_JOBS = 10_000
@@ -109,16 +109,17 @@ class Writer:
         self._events = RowInsert("event", "id, data")
         self._jobs: dict[str, int] = {}
         self._next_event = highest_id(connection, "event") + 1
-        first, size = cursor.execute(
+        first, size = fetch(
+            cursor,
             "SELECT coalesce(min(id), ?), coalesce(sum(length(data)), 0) FROM event",
             (self._next_event,),
-        ).fetchall()[0]
+        )[0]
         self._first_event: int = first
         self._prune_to = 0
         self.event_bytes: int = size
-        self._body_files: int = cursor.execute(
-            "SELECT count(*) FROM message WHERE body_file <> ''"
-        ).fetchall()[0][0]
+        self._body_files: int = fetch(cursor, "SELECT count(*) FROM message WHERE body_file <> ''")[
+            0
+        ][0]
 
     @property
     def last_event(self) -> int:
@@ -195,7 +196,7 @@ class Writer:
             self._cursor.execute(_DELETE_RECIPIENTS, (as_json(gone),))
             messages = as_json(set(chain.from_iterable(op.messages for op in operations)))
             if self._body_files:
-                rows = self._cursor.execute(_BODY_FILES, (messages,)).fetchall()
+                rows = fetch(self._cursor, _BODY_FILES, (messages,))
                 body_files = [row[0] for row in rows]
             self._cursor.execute(_DELETE_MESSAGES, (messages,))
         return body_files
@@ -234,9 +235,9 @@ class Writer:
             return self._first_event, 0
         # A chunk, and twice what came: pruning catches up whatever the rate.
         up_to = min(up_to, self._first_event + PRUNE_CHUNK + 2 * added - 1)
-        size = self._cursor.execute(
-            "SELECT coalesce(sum(length(data)), 0) FROM event WHERE id <= ?", (up_to,)
-        ).fetchall()[0][0]
+        size = fetch(
+            self._cursor, "SELECT coalesce(sum(length(data)), 0) FROM event WHERE id <= ?", (up_to,)
+        )[0][0]
         self._cursor.execute("DELETE FROM event WHERE id <= ?", (up_to,))
         return up_to + 1, size
 
@@ -260,16 +261,15 @@ class Writer:
         )
         if len(self._jobs) + len(names) > _CACHED_JOBS:
             self._jobs.clear()
-        found: dict[str, int] = dict(self._cursor.execute(_JOBS, (text,)).fetchall())
+        found: dict[str, int] = dict(fetch(self._cursor, _JOBS, (text,)))
         self._jobs.update(found)
         return found
 
 
 def highest_id(connection: apsw.Connection, table: str) -> int:
     """The highest id the table ever had."""
-    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
-    row = found.fetchall()
-    return row[0][0] if row else 0
+    found = fetch(connection, "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+    return int(found[0][0]) if found else 0
 
 
 def _events_of(batch: Batch) -> tuple[list[Event], list[bytes]]:

@@ -232,7 +232,7 @@ path = "x"
         load(path)
     found = {problem.key: (problem.line, problem.text) for problem in caught.value.problems}
     assert found == {
-        "acounting": (30, "unknown key; did you mean accounting?"),
+        "acounting": (32, "unknown key; did you mean accounting?"),
         "server.hostname": (1, "must be set"),
         "server.hostnam": (2, "unknown key; did you mean hostname?"),
         "server.total_connections": (3, "must be 1 or more; to stop mail, pause the queue instead"),

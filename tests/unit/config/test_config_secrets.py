@@ -91,8 +91,8 @@ def test_an_encrypted_key_is_a_mistake_and_asks_nobody_for_its_password(tmp_path
 
 def test_certificate_files_that_are_missing_or_no_pem_are_mistakes(tmp_path: Path) -> None:
     assert [text.split(":")[0] for text in mistakes(tmp_path, TLS)] == [
-        "listener[1].tls_key",
         "listener[1].tls_cert",
+        "listener[1].tls_key",
     ]
     write_certificate(tmp_path)
     (tmp_path / "cert.pem").write_text("no certificate")

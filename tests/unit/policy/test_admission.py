@@ -1,29 +1,14 @@
 """Admission: every known form of asking for an open relay, and what each peer uses up."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from mta.model.reply import Reply
 from mta.model.units import Rate
-from mta.policy.admission import MAX_STANDINGS, Admission, parse_network
+from mta.policy.admission import Admission, Peer, parse_network
 from mta.policy.rules import ListenerRules
 
 LISTED = "192.0.2.7"
 STRANGER = "203.0.113.9"
-
-
-@dataclass
-class Mail:
-    sender: str
-    domain: str
-    size: int = 0
-
-
-@dataclass
-class Rcpt:
-    address: str
-    domain: str
 
 
 def a_listener(**values: object) -> ListenerRules:
@@ -31,6 +16,16 @@ def a_listener(**values: object) -> ListenerRules:
         parse_network(text) for text in ("192.0.2.0/24", "127.0.0.0/8", "2001:db8::/64")
     )
     return ListenerRules("127.0.0.1:25", relay_from=networks, **values)  # type: ignore[arg-type]
+
+
+def an_admission(**values: object) -> Admission:
+    return Admission(a_listener(**values), frozenset({"a", "b"}))
+
+
+def a_peer(ip: str, user: str = "") -> Peer:
+    peer = an_admission().peer(ip)
+    peer.user = user
+    return peer
 
 
 # reliability.md S13: (address between <>, its domain as the grammar gives it, code and status for
@@ -78,7 +73,7 @@ def told(reply: Reply | None) -> str | None:
 def test_no_address_form_opens_the_relay_to_a_stranger(
     address: str, domain: str, answer: str | None
 ) -> None:
-    reply = Admission().rcpt(a_listener(), STRANGER, "", Rcpt(address, domain), 0)
+    reply = an_admission().check_recipient(a_peer(STRANGER), address, domain, 0)
     assert told(reply) == "550 5.7.1"
 
 
@@ -86,9 +81,9 @@ def test_no_address_form_opens_the_relay_to_a_stranger(
 def test_a_peer_that_may_relay_hears_what_is_wrong_with_the_address(
     address: str, domain: str, answer: str | None
 ) -> None:
-    admission, rules = Admission(), a_listener()
-    assert told(admission.rcpt(rules, LISTED, "", Rcpt(address, domain), 0)) == answer
-    assert told(admission.rcpt(rules, STRANGER, "bob", Rcpt(address, domain), 0)) == answer
+    admission = an_admission()
+    for peer in (a_peer(LISTED), a_peer(STRANGER, "bob")):
+        assert told(admission.check_recipient(peer, address, domain, 0)) == answer
 
 
 @pytest.mark.parametrize(
@@ -110,27 +105,12 @@ def test_a_peer_that_may_relay_hears_what_is_wrong_with_the_address(
     ],
 )
 def test_relaying_is_for_listed_networks(ip: str, may: bool) -> None:
-    assert Admission().may_relay(a_listener(), ip, "") is may
-    assert Admission().may_relay(a_listener(), ip, "bob") is True
+    assert a_peer(ip).may_relay is may
+    assert a_peer(ip, "bob").may_relay is True
 
 
 def test_localhost_is_trusted_only_where_it_is_listed() -> None:
-    rules = ListenerRules("127.0.0.1:25")
-    assert not Admission().may_relay(rules, "127.0.0.1", "")
-
-
-def test_a_connection_keeps_the_rules_it_came_under_across_a_reload() -> None:
-    admission, old, new = Admission(), a_listener(), ListenerRules("127.0.0.1:25")
-    assert admission.may_relay(old, LISTED, "")
-    assert not admission.may_relay(new, LISTED, "")
-    assert admission.may_relay(old, LISTED, "")
-
-
-def test_what_is_remembered_of_addresses_is_bounded() -> None:
-    admission, rules = Admission(), a_listener()
-    for n in range(MAX_STANDINGS + 5):
-        admission.may_relay(rules, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", "")
-    assert len(admission._standings) == MAX_STANDINGS
+    assert not Admission(ListenerRules("127.0.0.1:25"), ()).peer("127.0.0.1").may_relay
 
 
 @pytest.mark.parametrize(
@@ -150,77 +130,73 @@ def test_what_is_remembered_of_addresses_is_bounded() -> None:
 def test_a_sender_must_be_an_address_one_can_answer(
     sender: str, domain: str, size: int, answer: str | None
 ) -> None:
-    rules = a_listener(max_size=1000)
-    for ip in (LISTED, STRANGER):
-        assert told(Admission().mail(rules, ip, "", Mail(sender, domain, size))) == answer
+    assert told(an_admission(max_size=1000).check_mail(sender, domain, size)) == answer
 
 
 def test_the_recipient_beyond_the_limit_is_put_off_not_refused() -> None:
-    admission, rules = Admission(), a_listener(max_recipients=100)
-    rcpt = Rcpt("u@d.example", "d.example")
-    assert admission.rcpt(rules, LISTED, "", rcpt, 99) is None
-    assert told(admission.rcpt(rules, LISTED, "", rcpt, 100)) == "452 4.5.3"
+    admission, peer = an_admission(max_recipients=100), a_peer(LISTED)
+    assert admission.check_recipient(peer, "u@d.example", "d.example", 99) is None
+    assert told(admission.check_recipient(peer, "u@d.example", "d.example", 100)) == "452 4.5.3"
 
 
 def test_a_message_that_lied_about_its_size_is_refused_at_the_end() -> None:
-    rules = a_listener(max_size=1000)
-    assert Admission().size(rules, 1000) is None
-    assert told(Admission().size(rules, 1001)) == "552 5.3.4"
+    admission = an_admission(max_size=1000)
+    assert admission.check_size(1000) is None
+    assert told(admission.check_size(1001)) == "552 5.3.4"
 
 
 def test_a_message_gets_the_virtual_mta_it_names_if_there_is_one() -> None:
-    admission, rules = Admission(frozenset({"a", "b"})), a_listener(vmta="a")
-    assert admission.vmta(rules, "") == "a"
-    assert admission.vmta(rules, " B ") == "b"
-    unknown = admission.vmta(rules, "c")
+    admission, peer = an_admission(vmta="a"), a_peer(LISTED)
+    assert admission.choose_vmta(peer, "") == "a"
+    assert admission.choose_vmta(peer, " B ") == "b"
+    unknown = admission.choose_vmta(peer, "c")
     assert isinstance(unknown, Reply)
     assert told(unknown) == "550 5.7.1"
 
 
+def test_a_stranger_chooses_no_virtual_mta() -> None:
+    assert an_admission(vmta="a").choose_vmta(a_peer(STRANGER), "b") == "a"
+
+
 def test_a_connection_counts_for_its_source_and_its_listener() -> None:
-    rules = a_listener(max_connections=9, max_connections_per_source=3)
-    assert Admission().connection_demand(rules, "::ffff:203.0.113.9") == (
+    admission = an_admission(max_connections=9, max_connections_per_source=3)
+    assert admission.connection_demand(a_peer("::ffff:203.0.113.9")) == (
         ("in:source|127.0.0.1:25|203.0.113.9", 3),
         ("in:listener|127.0.0.1:25", 9),
     )
 
 
 def test_addresses_of_one_ipv6_network_count_as_one_source() -> None:
-    admission, rules = Admission(), a_listener()
-    one, same, other = (
-        admission.connection_demand(rules, ip)[0]
-        for ip in ("2001:db8:1::1", "2001:db8:1::ffff:1", "2001:db8:1:1::1")
-    )
-    assert one == same != other
-    assert one[0] == "in:source|127.0.0.1:25|2001:db8:1::/64"
+    sources = [
+        a_peer(ip).source for ip in ("2001:db8:1::1", "2001:db8:1::ffff:1", "2001:db8:1:1::1")
+    ]
+    assert sources == ["2001:db8:1::/64", "2001:db8:1::/64", "2001:db8:1:1::/64"]
 
 
 def test_without_quotas_nothing_is_asked() -> None:
-    assert Admission().mail_quotas(a_listener(), STRANGER, "") == ()
-    assert Admission().rcpt_quotas(a_listener(), STRANGER, "bob") == ()
+    assert an_admission().message_quotas(a_peer(STRANGER)) == ()
+    assert an_admission().recipient_quotas(a_peer(STRANGER, "bob")) == ()
 
 
 def test_quotas_count_a_user_wherever_it_comes_from_and_others_by_source() -> None:
-    rules = a_listener(max_messages_per_hour=10, max_messages_per_day=50, max_recipients_per_day=7)
-    admission = Admission()
-    assert admission.mail_quotas(rules, LISTED, "") == (
+    admission = an_admission(
+        max_messages_per_hour=10, max_messages_per_day=50, max_recipients_per_day=7
+    )
+    assert admission.message_quotas(a_peer(LISTED)) == (
         ("in:messages|127.0.0.1:25|source:192.0.2.7|hour", Rate(10, 3600.0)),
         ("in:messages|127.0.0.1:25|source:192.0.2.7|day", Rate(50, 86_400.0)),
     )
-    assert admission.mail_quotas(rules, LISTED, "bob") == admission.mail_quotas(
-        rules, STRANGER, "bob"
-    )
-    assert admission.rcpt_quotas(rules, STRANGER, "bob") == (
+    of_bob = admission.message_quotas(a_peer(LISTED, "bob"))
+    assert of_bob == admission.message_quotas(a_peer(STRANGER, "bob"))
+    assert admission.recipient_quotas(a_peer(STRANGER, "bob")) == (
         ("in:recipients|127.0.0.1:25|user:bob|day", Rate(7, 86_400.0)),
     )
 
 
 def test_a_user_cannot_pose_as_a_source() -> None:
-    rules = a_listener(max_messages_per_hour=10)
-    admission = Admission()
-    assert admission.mail_quotas(rules, STRANGER, "source:192.0.2.7") != admission.mail_quotas(
-        rules, "192.0.2.7", ""
-    )
+    admission = an_admission(max_messages_per_hour=10)
+    posing = admission.message_quotas(a_peer(STRANGER, "source:192.0.2.7"))
+    assert posing != admission.message_quotas(a_peer("192.0.2.7"))
 
 
 @pytest.mark.parametrize(

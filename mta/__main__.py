@@ -1,0 +1,5 @@
+"""`python -m mta` is `sluice`."""
+
+from mta.cli import main
+
+main()

@@ -1,0 +1,1060 @@
+"""The scheduler: facts in, actions out. Which entry goes next over which connection, and when everything else is looked at again.
+
+A fact touches its own queue and marks it; `next_actions` attends to the marked queues and to the alarms whose time has come, and
+to nothing else, so the work is in proportion to what changed (`steps` counts it) and idle queues cost nothing. What stands in
+memory is bounded: `window` entries a queue, `max_active` queues; the rest is on disk, found by `due`.
+
+The life of a queue: recalled (its durable row is read: it may rest or be paused) → routed → leases asked → connections opened →
+batches → idle → evicted. A failure of DNS or of the site rests the whole queue (`Postpone`) and touches no entry; a refusal of a
+recipient touches that entry and nothing else. While a destination is unproven or in trouble, one connection of one of its queues
+tries; the others wait for what it finds. Connections that work are never taken from a queue because another one was refused.
+
+Nothing is forgotten: see `queue.Queue` on where an entry can be. Nothing is sent twice: what a read from disk repeats is known by
+number, or was settled while the read ran.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
+from mta.model.reply import Reply, a_reply
+from mta.model.units import format_duration
+from mta.policy.retry import backoff_delay, dns_delay, is_expired, retry_delay
+from mta.queue import actions
+from mta.queue.actions import NEVER, Action, QueueState, RateDemand, Route
+from mta.queue.alarms import Alarms, Owner
+from mta.queue.answers import EXPIRED, GONE, Batch, Decision, Wait
+from mta.queue.explain import explain_evicted, explain_queue
+from mta.queue.finding import Finder, ResolveLanes
+from mta.queue.leases import Cell, LeaseDesk
+from mta.queue.queue import NO_LIMIT, Connection, Disk, PolicySource, Queue, entry_id
+from mta.queue.window import Destination, Destinations
+
+__all__ = ["Batch", "Decision", "Options", "Scheduler", "Wait"]
+
+# A connection that others wait for serves at least one message, and then until one of these is over.
+QUANTUM_MESSAGES = 100
+QUANTUM_S = 1.0
+GROUPS_PER_CONNECTION = (
+    3  # one more connection is worth its handshakes from so many waiting transactions on
+)
+REQUESTS_AT_ONCE = (
+    4  # of one queue; the next follow as these are answered, a turn of the loop later
+)
+ROUTE_TTL_S = 60.0  # the resolver's cache knows the true one and answers at once
+VERDICT_TTL_S = 60.0  # how long "this domain takes no mail" holds for what is read from disk
+CONTESTED_TIMEOUT_S = 2.0  # to connect to an unproven destination while others wait to try theirs
+TOKEN_PATIENCE_S = 240.0  # an open connection that waits for its rate; hosts hang up at 300 s (RFC 5321 §4.5.3.2.7)
+TOKEN_BLOCK_S = 0.1  # so many seconds' worth of tokens are asked for at once
+SLOW_RATE_S = 1.0  # from this interval on a queue does not connect before its next attempt is due
+DNS_OUTAGE_FAILURES = 3  # in a row, over all queues
+NO_PROGRESS_S = (
+    1.0  # a read that brought nothing, though it said there was more, is not repeated at once
+)
+SWEEP = 100  # queues that learn of a new book in one turn
+TIMER_EARLY_S = 0.005  # a loop's timer may fire this early
+
+_NO_VMTA = Deferred(
+    a_reply(451, "4.3.5", "its virtual MTA is not in the configuration"), Extent.SITE, local=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Bounds of what stands in memory."""
+
+    window: int = 1000  # entries of one queue
+    max_active: int = 4000  # queues
+    max_resolving: int = 200
+
+
+class Scheduler:
+    """No entry is lost or in flight twice, and every queue that waits can say why."""
+
+    def __init__(self, book: PolicySource, options: Options | None = None) -> None:
+        options = options or Options()
+        self.steps = 0  # queues attended to and alarms that rang, ever
+        self.licence_held_s = 0.0  # the spool's total: time that does not count for expiry
+        self._book = book
+        self._generation = 0
+        self._window = options.window
+        self._low = options.window // 4  # a refill is asked when no more than this is ready …
+        self._fits = options.window * 3 // 4  # … and no more than this is in memory
+        self._max_active = options.max_active
+        self._queues: dict[QueueKey, Queue] = {}
+        self._connections: dict[int, Connection] = {}
+        self._next_connection = 1
+        self._asks: dict[int, tuple[Queue, RateDemand]] = {}
+        self._next_ask = 1
+        self._destinations = Destinations()
+        self._desk = LeaseDesk()
+        self._finder = Finder(options.max_active)
+        self._resolves = ResolveLanes(options.max_resolving)
+        self._dns_failures = 0  # in a row
+        self._evicted_lately: dict[QueueKey, None] = {}
+        self._alarms = Alarms()
+        self._dirty: list[Queue] = []
+        self._sweep: list[Queue] = []
+        self._actions: list[Action] = []
+        self._wake_at: float | None = None
+
+    # What the dispatcher may ask
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def __contains__(self, key: QueueKey) -> bool:
+        return key in self._queues
+
+    @property
+    def connections(self) -> int:
+        """Leases held: connections opening, open and closing."""
+        return len(self._connections)
+
+    def entries_in_memory(self, key: QueueKey) -> tuple[int, int]:
+        """(ready, in flight or being settled) of a queue; both 0 where it is not in memory."""
+        queue = self._queues.get(key)
+        return (len(queue.ready), len(queue.known) - len(queue.ready)) if queue else (0, 0)
+
+    def site(self, key: QueueKey) -> str:
+        """The site of a queue, "" while its route is not known."""
+        queue = self._queues.get(key)
+        return queue.site if queue else ""
+
+    def connections_of(self, key: QueueKey) -> int:
+        """Leases this queue holds."""
+        queue = self._queues.get(key)
+        return len(queue.connections) if queue else 0
+
+    def explain(self, key: QueueKey, now: float, stored: QueueState | None = None) -> list[Wait]:
+        """Every reason why this queue waits; `stored`: its durable row, for a queue that is not in memory."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return explain_evicted(key, stored, self._book, now)
+        return explain_queue(queue, self._book, self._desk, self._resolves, now)
+
+    # The hot path: four calls a message
+
+    def add(self, entries: Iterable[Entry], now: float) -> None:
+        """Entries that were just committed."""
+        key = queue = None
+        for entry in entries:
+            if queue is None or entry.key is not key:
+                key = entry.key
+                queue = self._queues.get(key) or self._activate_fresh(key, now)
+                if queue is None:
+                    self._stay_on_disk(entry)
+                    continue
+            if entry.due > now:
+                queue.note_due(entry.due)
+                self._mark(queue)
+                continue
+            # Behind what waits on disk, not before it: or sustained intake would starve the old.
+            if queue.disk is Disk.MORE or len(queue.known) >= self._window:
+                queue.note_left_behind()
+                if not queue.ready:
+                    self._mark(queue)
+                continue
+            number = entry_id(entry)
+            if number in queue.known:
+                continue
+            queue.known.add(number)
+            queue.push(entry)
+            if queue.idle or queue.groups > queue.enough:
+                self._mark(queue)
+
+    def next_batch(self, connection: int, now: float) -> Batch | None:
+        """The next transaction of this connection, or None: it stays idle, or an action to close it follows."""
+        conn = self._connections.get(connection)
+        if conn is None or conn.is_closing:
+            return None
+        queue = conn.queue
+        ready = queue.ready
+        if (
+            not ready
+            or conn.failed
+            or conn.served >= queue.max_messages
+            or (self._desk.is_wanted and self._should_yield(conn, now))
+        ):
+            self._no_batch(conn, now)
+            return None
+        limit = queue.max_recipients
+        if queue.attempt_rates:
+            limit = min(limit, self._tokens_left(queue, now))
+            if limit <= 0:
+                self._ask_tokens(queue, now)
+                self._rest_idle(conn, now)
+                return None
+        if conn.is_idle:
+            self._wake(conn)
+        conn.served += 1
+        flying = queue.flying
+        entry = ready.popleft()
+        message = entry.message
+        entries = [entry]
+        flying[entry] = conn
+        while ready and len(entries) < limit:
+            entry = ready[0]
+            other = entry.message
+            # Read from disk at different times, one message is two objects.
+            if other is not message and (
+                other.number != message.number or other.spool != message.spool
+            ):
+                break
+            ready.popleft()
+            entries.append(entry)
+            flying[entry] = conn
+        if queue.attempt_rates:
+            self._use_tokens(queue, len(entries), now)
+        if not ready:
+            queue.groups = 0
+            if queue.requests or queue.parked is not None or queue.disk is not Disk.KNOWN:
+                self._mark(queue)
+        else:
+            if ready[0].message is not message and queue.groups > 1:
+                queue.groups -= 1
+            if queue.disk is Disk.MORE and len(ready) <= self._low:
+                self._mark(queue)
+        return Batch(message, entries)
+
+    def settle(self, entry: Entry, outcome: Outcome, now: float) -> Decision | None:
+        """What an attempt (or a `GiveUp`) did to this entry; the caller writes it and then says `settled`.
+
+        None: the refusal was of the connection or the site; the entry was not tried, stays as it is on disk, and there is
+        nothing to write and nothing to say.
+        """
+        queue = self._queues.get(entry.key)
+        conn = queue.flying.pop(entry, None) if queue is not None else None
+        if conn is not None or queue is None:
+            is_kept = (
+                type(outcome) is Deferred
+                and outcome.extent in (Extent.CONNECTION, Extent.SITE)
+                and not outcome.may_repeat
+            )
+            if is_kept and queue is not None and conn is not None:
+                if self._keep(queue, conn, entry, outcome, now):
+                    return None
+            elif queue is not None and conn is not None:
+                self._note_answer(queue, conn, outcome)
+            entry.attempts += 1
+            if not entry.first_attempt:
+                entry.first_attempt = now
+        if type(outcome) is not Deferred:
+            entry.due = -1.0
+            is_expiry = conn is None and type(outcome) is Failed and _is_expiry(outcome.reply)
+            return EXPIRED if is_expiry else GONE
+        policy = queue.policy if queue is not None else self._book.policy(entry.key, "")
+        if is_expired(self._age(entry.message, now), policy.expire_after):
+            entry.due = -1.0
+            return EXPIRED
+        if outcome.may_repeat:
+            entry.may_repeat = True
+        message = entry.message
+        number = message.number << 8 | message.spool
+        entry.due = now + retry_delay(policy.retry, entry.attempts, number, entry.key)
+        return Decision(entry.due)
+
+    def settled(self, entries: Iterable[Entry], now: float) -> None:
+        """What `settle` decided of these is on disk: they leave memory."""
+        for entry in entries:
+            queue = self._queues.get(entry.key)
+            if queue is None:
+                if entry.due >= 0.0:
+                    self._finder.note(entry.due)
+                continue
+            number = entry_id(entry)
+            queue.known.discard(number)
+            if queue.is_refilling:
+                queue.settled_meanwhile.add(number)
+            if entry.due >= 0.0:
+                queue.note_due(entry.due)
+                self._mark(queue)
+            elif queue.disk is Disk.MORE:
+                if len(queue.ready) <= self._low and not queue.is_refilling:
+                    self._mark(queue)
+            elif not queue.ready and not queue.connections:
+                self._mark(queue)
+
+    # Facts of the disk
+
+    def found(self, states: Iterable[QueueState], next_due: float | None, now: float) -> None:
+        """Answers FindDue: queues that are due on disk, and when the next one is."""
+        seen = new = 0
+        for state in states:
+            seen += 1
+            if state.key in self._queues:
+                continue
+            new += 1
+            until = NEVER if state.paused else state.next_at
+            if until > now:
+                self._put_row_right(state.key, until)
+            elif self._finder.room(len(self._queues)) > 0:
+                queue = self._activate(state, is_from_disk=True)
+                queue.disk = Disk.MORE
+                self._mark(queue)
+            else:
+                self._finder.note(now)
+        self._finder.answered(seen, new, next_due, now)
+
+    def recalled(self, state: QueueState, now: float) -> None:
+        """Answers Recall: the durable row of a queue that fresh mail brought into memory."""
+        queue = self._queues.get(state.key)
+        if queue is None or not queue.is_recalling:
+            return  # the operator was faster
+        queue.is_recalling = False
+        queue.state = state
+        self._mark(queue)
+
+    def refilled(
+        self, key: QueueKey, entries: Iterable[Entry], next_due: float | None, now: float
+    ) -> None:
+        """Answers Refill: due entries, and when the earliest of the others is due."""
+        queue = self._queues.get(key)
+        if queue is None or not queue.is_refilling:
+            return
+        queue.is_refilling = False
+        known, gone = queue.known, queue.settled_meanwhile
+        is_stale = is_cut = False
+        before = len(known)
+        for entry in entries:
+            number = entry_id(entry)
+            if number in known:
+                continue
+            if number in gone:
+                is_stale = True
+            elif len(known) >= self._window:
+                is_cut = True
+                break
+            else:
+                known.add(number)
+                queue.push(entry)
+        gone.clear()
+        is_more = next_due is not None and next_due <= now
+        if is_more and not (is_stale or is_cut or queue.left_behind) and len(known) == before:
+            is_more, next_due = False, now + NO_PROGRESS_S
+        if is_more or is_stale or is_cut or queue.left_behind:
+            queue.disk = Disk.MORE
+        else:
+            queue.disk = Disk.KNOWN
+            if next_due is not None:
+                queue.note_due(next_due)
+        self._mark(queue)
+
+    # Facts of the network
+
+    def resolved(self, key: QueueKey, result: Route | Deferred | Failed, now: float) -> None:
+        """Answers Resolve."""
+        self._resolves.done(key)
+        self._next_resolves()
+        self._dns_failures = self._dns_failures + 1 if isinstance(result, Deferred) else 0
+        queue = self._queues.get(key)
+        if queue is None:
+            return
+        queue.is_resolving = False
+        if isinstance(result, Route):
+            queue.route, queue.route_at, queue.verdict = result, now, None
+            self._go_to(queue, result.site)
+        elif isinstance(result, Failed):
+            queue.verdict, queue.verdict_until = result, now + VERDICT_TTL_S
+        else:
+            self._rest_for_dns(queue, result, now)
+        self._mark(queue)
+
+    def granted(self, request: int, lease: int, now: float) -> None:
+        """Answers RequestLease: open a connection under it, or give it back."""
+        found = self._desk.answered(request)
+        if found is None:
+            self._actions.append(actions.ReleaseLease(lease))
+            return
+        queue, cells = found
+        self._mark(queue)
+        is_needed = bool(queue.ready) or queue.is_refilling
+        if not is_needed or queue.route is None or self._rests_until(queue) > now:
+            self._desk.let_go(cells)
+            self._actions.append(actions.ReleaseLease(lease))
+        else:
+            self._open(queue, queue.route, lease, cells)
+        self._mark_all(self._desk.next_parked(cells))
+
+    def wanted(
+        self, governor_key: str, now: float, waiting: int = 1, yielding: int | None = None
+    ) -> None:
+        """So many requests wait for this full key (0: none any more), and for `yielding` of them holders should make room."""
+        cell = self._desk.wanted(governor_key, waiting, waiting if yielding is None else yielding)
+        if cell is None:
+            return
+        for conn in list(cell.idle) if cell.room_wanted > 0 else ():
+            if cell.room_wanted <= 0:
+                break
+            if not conn.queue.ready or conn.queue.ask:  # else it was just opened, or will be woken
+                self._close(conn, "others wait for a connection")
+        self._mark_all(self._desk.next_parked([cell]))
+
+    def opened(self, connection: int, now: float) -> None:
+        """The connection is greeted and ready."""
+        conn = self._connections.get(connection)
+        if conn is None:
+            return
+        conn.is_open, conn.opened_at = True, now
+        queue = conn.queue
+        self._desk.proven(conn)
+        destination = conn.destination
+        conn.is_working = True
+        destination.working += 1
+        if not destination.is_proven:
+            destination.is_proven = True
+            if not destination.attempts:
+                self._end_probe(destination)
+        self._rest_idle(conn, now)
+        self._mark(queue)
+
+    def closed(self, connection: int, outcome: Deferred | Failed | None, now: float) -> None:
+        """The connection is gone, or was never made; every outcome of its entries has been settled before.
+
+        None: as we asked. A host that hangs up between two messages of a connection that worked is no failure either.
+        """
+        conn = self._connections.pop(connection, None)
+        if conn is None:
+            return
+        queue = conn.queue
+        del queue.connections[connection]
+        if conn.is_idle:
+            self._wake(conn)
+        if conn.is_closing:
+            for cell in conn.cells:
+                cell.closing -= 1
+        self._desk.let_go(conn.cells)
+        # Nobody may leave entries behind; should the driver have failed to settle them, they are here again.
+        for entry in [entry for entry, of in queue.flying.items() if of is conn]:
+            del queue.flying[entry]
+            queue.push_front(entry)
+        self._stop_working(conn)
+        if not conn.is_open and not conn.destination.working:
+            conn.destination.is_proven = False
+        if outcome is not None and not conn.failed and (conn.lost_dot or not conn.served):
+            self._fail(queue, outcome, now)
+        self._leave_probe(queue)
+        self._mark(queue)
+        self._mark_all(self._desk.next_parked(conn.cells))
+
+    def tokens(self, ask: int, count: int, until: float, now: float) -> None:
+        """Answers AskTokens: so many attempts may start until then."""
+        queue, rates = self._asks.pop(ask)
+        if queue.ask == ask:
+            queue.ask = 0
+        if self._queues.get(queue.key) is not queue or queue.attempt_rates != rates:
+            self._actions.append(actions.ReturnTokens(rates, count))
+            self._mark(queue)
+            return
+        queue.tokens += count
+        queue.tokens_until = until
+        self._mark(queue)
+
+    # The operator
+
+    def pause(self, key: QueueKey, now: float) -> None:
+        """No new attempt in this queue until `resume`; what is in flight finishes."""
+        queue = self._queues.get(key)
+        state = queue.state if queue is not None else QueueState(key)
+        state = replace(state, paused=True)
+        self._actions.append(actions.Postpone(state))
+        if queue is None:
+            self._put_row_right(key, NEVER)
+            return
+        queue.state, queue.is_recalling = state, False
+        queue.leave_on_disk()
+        self._mark(queue)
+
+    def resume(self, key: QueueKey, now: float) -> None:
+        """The operator's stop is over; so is what rested it before."""
+        self._start_over(key, now)
+
+    def retry(self, key: QueueKey, now: float) -> None:
+        """Try now, whatever it rests for; entries whose own time has not come wait on (the spool can free them before)."""
+        self._start_over(key, now)
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These were deleted or held on disk: do not start them. What is in flight finishes."""
+        by_key: dict[QueueKey, set[int]] = {}
+        for entry in entries:
+            by_key.setdefault(entry.key, set()).add(entry_id(entry))
+        for key, numbers in by_key.items():
+            queue = self._queues.get(key)
+            if queue is None:
+                continue
+            if queue.is_refilling:
+                queue.settled_meanwhile |= numbers
+            going = [entry for entry in queue.ready if entry_id(entry) in numbers]
+            if going:
+                queue.known.difference_update(map(entry_id, going))
+                gone = set(going)
+                queue.ready = type(queue.ready)(e for e in queue.ready if e not in gone)
+                queue.count_groups()
+            self._mark(queue)
+
+    def new_book(self, book: PolicySource, now: float) -> None:
+        """Other policies from now on; the queues in memory learn of it a few at a time."""
+        self._book = book
+        self._generation += 1
+        self._sweep = list(self._queues.values())
+
+    def next_actions(self, now: float) -> list[Action]:
+        """What to do, after facts were told or when a WakeAt is over."""
+        while (rung := self._alarms.pop(now)) is not None:
+            self.steps += 1
+            self._ring(*rung, now)
+        for _ in range(min(SWEEP, len(self._sweep))):
+            self._mark(self._sweep.pop())
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for queue in dirty:
+                queue.is_dirty = False
+                if self._queues.get(queue.key) is queue:
+                    self.steps += 1
+                    self._attend(queue, now)
+                if queue.turn is not None:
+                    self._pass_turn(queue)
+        self._find(now)
+        self._set_wake(now)
+        found, self._actions = self._actions, []
+        return found
+
+    # One queue's turn
+
+    def _attend(self, queue: Queue, now: float) -> None:
+        if queue.generation != self._generation:
+            self._learn_book(queue)
+        if queue.is_recalling:
+            return
+        until = self._rests_until(queue)
+        if until > now and (queue.state.paused or not queue.connections):
+            self._rest(queue, until, now)
+            return
+        if until <= now and self._book.vmta(queue.key.vmta) is None:
+            self._rest_for_dns(queue, _NO_VMTA, now)
+            return
+        if queue.verdict is not None and now < queue.verdict_until:
+            self._give_up(queue, list(queue.ready), queue.verdict)
+        self._refill(queue, now)
+        if not queue.ready:
+            self._starve(queue)
+            return
+        self._wake_idle(queue, now)
+        if until <= now:
+            self._want_connections(queue, now)
+
+    def _pass_turn(self, queue: Queue) -> None:
+        """It was its turn to ask for a lease; if it did not, it is the next one's."""
+        turn, queue.turn = queue.turn, None
+        if not queue.requests and turn is not None:
+            self._mark_all(self._desk.next_parked(turn))
+
+    def _rests_until(self, queue: Queue) -> float:
+        state = queue.state
+        if state.paused:
+            return NEVER
+        destination = queue.destination
+        return max(state.next_at, destination.until) if destination else state.next_at
+
+    def _rest(self, queue: Queue, until: float, now: float) -> None:
+        """Nothing may start before `until`: it keeps nothing in memory that the disk has."""
+        self._want_nothing(queue)
+        for conn in list(queue.idle):
+            self._close(conn, "paused")
+        if queue.is_expiring and queue.ready:
+            limit = queue.policy.expire_after
+            expired = [e for e in queue.ready if is_expired(self._age(e.message, now), limit)]
+            self._give_up(queue, expired, self._expiry(queue))
+            queue.is_expiring = bool(expired)  # then the next window is looked at too
+        queue.leave_on_disk()
+        queue.enough = 0
+        if queue.known or queue.connections or queue.is_refilling:
+            return  # what ends these marks the queue
+        if queue.is_expiring and queue.disk is not Disk.KNOWN:
+            self._ask_refill(queue)
+            return
+        due: float | None = until
+        if queue.disk is Disk.KNOWN and not queue.state.paused:
+            due = max(until, queue.next_due) if queue.next_due is not None else None
+        self._evict(queue, due)
+
+    def _refill(self, queue: Queue, now: float) -> None:
+        if queue.is_refilling:
+            return
+        next_due = queue.next_due
+        if queue.disk is Disk.KNOWN and (next_due is None or next_due > now):
+            if next_due is not None:
+                self._set_alarm(queue, next_due)
+            return
+        if queue.disk is Disk.KNOWN:
+            queue.disk = Disk.MORE
+        if len(queue.ready) <= self._low and len(queue.known) <= self._fits:
+            self._ask_refill(queue)
+
+    def _ask_refill(self, queue: Queue) -> None:
+        queue.is_refilling = True
+        queue.left_behind = False
+        queue.next_due = None  # the answer says; what is learned meanwhile is added
+        queue.settled_meanwhile.clear()
+        # Known ones come again first: the window is enough to bring what fits.
+        self._actions.append(actions.Refill(queue.key, self._window))
+
+    def _starve(self, queue: Queue) -> None:
+        """Nothing is ready."""
+        queue.enough = 0
+        if queue.is_refilling:
+            return  # more comes: what was asked for is still wanted
+        self._want_nothing(queue)
+        destination = queue.destination
+        if destination is not None and destination.prober is queue and destination.waiting:
+            for conn in list(queue.idle):
+                self._close(conn, "another queue tries this destination")
+        if not queue.known and not queue.connections and queue.disk is Disk.KNOWN:
+            self._evict(queue, queue.next_due)
+
+    def _want_nothing(self, queue: Queue) -> None:
+        if queue.requests or queue.parked is not None:
+            numbers, cells = self._desk.withdraw(queue)
+            self._actions.extend(map(actions.WithdrawRequest, numbers))
+            self._mark_all(self._desk.next_parked(cells))
+        if queue.tokens:
+            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
+            queue.tokens = 0
+        self._leave_probe(queue)
+
+    def _wake_idle(self, queue: Queue, now: float) -> None:
+        """As many idle connections work as there are transactions."""
+        count = min(len(queue.idle), queue.groups)
+        if not count:
+            return
+        if queue.attempt_rates:
+            count = min(count, self._tokens_left(queue, now))
+            if count <= 0:
+                self._ask_tokens(queue, now)
+                return
+        for _ in range(count):
+            conn = queue.idle[-1]
+            self._wake(conn)
+            self._actions.append(actions.Deliver(conn.number))
+
+    def _want_connections(self, queue: Queue, now: float) -> None:
+        """Ask for as many more connections as what is ready is worth."""
+        have = len(queue.connections) + len(queue.requests)
+        groups = max(queue.groups, len(queue.ready) // queue.max_recipients)
+        wanted = -(-groups // GROUPS_PER_CONNECTION)
+        queue.enough = NO_LIMIT  # until what is waited for marks the queue
+        if wanted <= have or have >= self._most_connections(queue, now):
+            if wanted <= have:
+                queue.enough = GROUPS_PER_CONNECTION * have
+            return
+        if now < queue.not_before:
+            self._set_alarm(queue, queue.not_before)
+            return
+        route = queue.route
+        if route is None or now - queue.route_at > ROUTE_TTL_S:
+            self._resolve(queue)
+            return
+        if not self._may_probe(queue):
+            return
+        wanted = min(wanted, self._most_connections(queue, now))
+        destination = queue.destination
+        is_unproven = destination is None or not destination.is_proven
+        demand = self._book.demand(queue.key, route.site, is_unproven)
+        for _ in range(min(wanted - have, REQUESTS_AT_ONCE - len(queue.requests))):
+            request = self._desk.ask(queue, demand, queue.connect_rates)
+            if request is None:
+                return
+            self._actions.append(request)
+
+    def _most_connections(self, queue: Queue, now: float) -> int:
+        policy, destination = queue.policy, queue.destination
+        most = NO_LIMIT if policy.max_connections is None else policy.max_connections
+        if policy.domain_max_connections is not None:
+            most = min(most, policy.domain_max_connections)
+        if destination is not None:
+            if destination.is_probed:
+                return 1
+            bears = destination.bears(now)
+            if bears is not None and bears < most:
+                most = bears
+                self._set_alarm(queue, destination.grows_at(now))
+        for _, rate in queue.attempt_rates:
+            most = min(most, max(1, int(rate.per_second)))  # more would only wait for tokens
+        return most
+
+    def _may_probe(self, queue: Queue) -> bool:
+        destination = queue.destination
+        if destination is None or not destination.is_probed:
+            return True
+        if destination.prober is None:
+            destination.prober = queue
+        if destination.prober is queue:
+            destination.waiting.pop(queue, None)
+            return True
+        destination.waiting[queue] = None
+        self._mark(destination.prober)  # it may have nothing left to try with
+        return False
+
+    def _leave_probe(self, queue: Queue) -> None:
+        destination = queue.destination
+        if destination is not None and not queue.connections and not queue.requests:
+            self._quit_probe(queue, destination)
+
+    def _quit_probe(self, queue: Queue, destination: Destination) -> None:
+        destination.waiting.pop(queue, None)
+        if destination.prober is queue:
+            self._end_probe(destination)
+
+    def _end_probe(self, destination: Destination) -> None:
+        destination.prober = None
+        waiting, destination.waiting = destination.waiting, {}
+        self._mark_all(waiting)
+
+    def _resolve(self, queue: Queue) -> None:
+        if not queue.is_resolving:
+            queue.is_resolving = True
+            if not self._resolves.is_running(queue.key):
+                self._resolves.add(queue.key, is_from_disk=queue.is_from_disk)
+                self._next_resolves()
+
+    def _next_resolves(self) -> None:
+        while (key := self._resolves.next()) is not None:
+            self._actions.append(actions.Resolve(key))
+
+    def _open(self, queue: Queue, route: Route, lease: int, cells: list[Cell]) -> None:
+        number = self._next_connection
+        self._next_connection += 1
+        destination = queue.destination or self._destinations.of(route.site, queue.key)
+        conn = Connection(number, queue, cells, destination)
+        self._connections[number] = queue.connections[number] = conn
+        timeout = queue.policy.connect_timeout
+        if not destination.is_proven:
+            demand = self._book.demand(queue.key, route.site, True)
+            if self._desk.is_contested(demand):
+                timeout = min(timeout, CONTESTED_TIMEOUT_S)
+        self._actions.append(actions.OpenConnection(number, queue.key, lease, route, timeout))
+
+    # Trouble and its end
+
+    def _keep(
+        self, queue: Queue, conn: Connection, entry: Entry, outcome: Deferred, now: float
+    ) -> bool:
+        """The queue was refused under this entry, which goes back to the head of its queue; False: it pays for it.
+
+        Twice running under the same message, and the message is suspected: it waits for its own time, and others try.
+        """
+        destination = conn.destination
+        message = entry.message
+        suspect = message.number << 8 | message.spool
+        if not conn.failed:  # the first entry of the transaction speaks for all
+            is_again, destination.suspect = destination.suspect == suspect, suspect
+            queue.suspect = suspect if is_again else 0
+            conn.failed = True
+            self._stop_working(conn)
+            self._fail(queue, outcome, now)
+        if queue.suspect == suspect:
+            return False
+        queue.push_front(entry)
+        return True
+
+    def _note_answer(self, queue: Queue, conn: Connection, outcome: Outcome) -> None:
+        """A message or recipient was taken or refused on its own account: the destination works."""
+        if type(outcome) is not Delivered and outcome.local:
+            # A connection lost after the dot says nothing good; a refusal of ours says nothing at all.
+            conn.lost_dot = conn.lost_dot or (type(outcome) is Deferred and outcome.may_repeat)
+            return
+        destination = conn.destination
+        if destination.attempts or destination.suspect:
+            destination.works()
+            self._end_probe(destination)
+            self._mark(queue)
+        if queue.state.mode != "normal" or queue.state.attempts:
+            queue.state = QueueState(queue.key)
+            self._actions.append(actions.Postpone(queue.state))
+            self._mark(queue)
+
+    def _stop_working(self, conn: Connection) -> None:
+        if conn.is_working:
+            conn.is_working = False
+            conn.destination.working -= 1
+
+    def _fail(self, queue: Queue, outcome: Deferred | Failed, now: float) -> None:
+        """The destination refused us or cannot be reached: the queue rests; connections that work go on."""
+        destination = queue.destination
+        if queue.state.next_at > now or destination is None:
+            return  # it rests already: several connections failed at once
+        if destination.working:
+            destination.refused_beyond(destination.working, now)
+        if destination.until <= now:  # else another queue has met the same refusal just now
+            policy, attempts = queue.policy, max(queue.state.attempts, destination.attempts) + 1
+            delay = backoff_delay(policy.backoff_initial, policy.backoff_cap, attempts, queue.key)
+            destination.attempts, destination.until = attempts, now + delay
+            destination.reason = str(outcome.reply)
+        why = Deferred(outcome.reply, Extent.CONNECTION, local=outcome.local)
+        self._postpone(queue, destination.until, destination.attempts, why)
+        if destination.prober is queue or destination.prober is None:
+            self._end_probe(destination)
+
+    def _rest_for_dns(self, queue: Queue, why: Deferred, now: float) -> None:
+        """No answer is no failure of the domain: no try is burnt."""
+        oldest = self._age(queue.ready[0].message, now) if queue.ready else 0.0
+        is_outage = self._dns_failures >= DNS_OUTAGE_FAILURES
+        delay = dns_delay(oldest, queue.key, is_outage=is_outage, now=now)
+        self._postpone(queue, now + delay, queue.state.attempts, why)
+
+    def _postpone(self, queue: Queue, until: float, attempts: int, why: Deferred) -> None:
+        paused = queue.state.paused
+        queue.state = QueueState(queue.key, until, attempts, "backoff", str(why.reply), paused)
+        queue.is_expiring = True
+        self._actions.append(actions.Postpone(queue.state, why))
+        self._mark(queue)
+
+    def _give_up(self, queue: Queue, entries: list[Entry], outcome: Failed) -> None:
+        if not entries:
+            return
+        going = set(entries)
+        queue.flying.update(dict.fromkeys(entries))
+        queue.ready = type(queue.ready)(entry for entry in queue.ready if entry not in going)
+        queue.count_groups()
+        self._actions.append(actions.GiveUp(queue.key, tuple(entries), outcome))
+
+    def _expiry(self, queue: Queue) -> Failed:
+        text = f"not delivered within {format_duration(queue.policy.expire_after)}"
+        if queue.state.reason:
+            text += f"; last: {queue.state.reason}"
+        return Failed(a_reply(451, "4.4.7", text), local=True)
+
+    def _age(self, message: Message, now: float) -> float:
+        return now - message.received_at - (self.licence_held_s - message.licence_held_s)
+
+    def _start_over(self, key: QueueKey, now: float) -> None:
+        state = QueueState(key)
+        self._actions.append(actions.Postpone(state))
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= self._max_active:
+                self._put_row_right(key, now)
+                return
+            queue = self._activate(state, is_from_disk=False)
+        queue.state, queue.is_recalling, queue.is_expiring = state, False, False
+        queue.verdict = None
+        if queue.disk is Disk.KNOWN:
+            queue.disk = Disk.MAYBE  # the operator may have changed what is there
+        if queue.destination is not None:
+            queue.destination.works()
+            self._end_probe(queue.destination)
+        self._mark(queue)
+
+    # Connections at rest
+
+    def _no_batch(self, conn: Connection, now: float) -> None:
+        queue = conn.queue
+        if conn.failed:
+            self._close(conn, "the queue rests")
+        elif conn.served >= queue.max_messages:
+            self._close(conn, "max_messages_per_connection")
+        elif self._desk.is_wanted and self._should_yield(conn, now):
+            self._close(conn, "others wait for a connection")
+        else:
+            self._rest_idle(conn, now)
+            if queue.requests or queue.parked is not None or queue.disk is not Disk.KNOWN:
+                self._mark(queue)
+
+    def _should_yield(self, conn: Connection, now: float) -> bool:
+        if not any(cell.room_wanted > 0 for cell in conn.cells):
+            return False
+        if not conn.queue.ready:
+            return True
+        return conn.served > 0 and (
+            conn.served >= QUANTUM_MESSAGES or now - conn.opened_at >= QUANTUM_S
+        )
+
+    def _rest_idle(self, conn: Connection, now: float) -> None:
+        if conn.is_idle or conn.is_closing:
+            return
+        conn.is_idle, conn.idle_since = True, now
+        conn.queue.idle.append(conn)
+        for cell in conn.cells:
+            cell.idle[conn] = None
+        if not conn.is_timed:
+            conn.is_timed = True
+            self._alarms.add(now + conn.queue.policy.idle_timeout, conn)
+
+    def _wake(self, conn: Connection) -> None:
+        conn.is_idle = False
+        idle = conn.queue.idle
+        if idle[-1] is conn:
+            idle.pop()
+        else:
+            idle.remove(conn)
+        for cell in conn.cells:
+            cell.idle.pop(conn, None)
+
+    def _close(self, conn: Connection, reason: str) -> None:
+        if conn.is_idle:
+            self._wake(conn)
+        self._stop_working(conn)
+        conn.is_closing = True
+        for cell in conn.cells:
+            cell.closing += 1
+        self._actions.append(actions.CloseConnection(conn.number, reason))
+
+    def _look_at_idle(self, conn: Connection, now: float) -> None:
+        conn.is_timed = False
+        if not conn.is_idle:
+            return
+        queue = conn.queue
+        patience = TOKEN_PATIENCE_S if queue.ask and queue.ready else queue.policy.idle_timeout
+        until = conn.idle_since + patience
+        if until <= now:
+            self._close(conn, "idle")
+        else:
+            conn.is_timed = True
+            # With tokens in sight the alarm is early, for they may come and the queue run dry any time.
+            self._alarms.add(min(until, now + max(queue.policy.idle_timeout, 1.0)), conn)
+
+    # Rates
+
+    def _tokens_left(self, queue: Queue, now: float) -> int:
+        if queue.tokens and now > queue.tokens_until:
+            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
+            queue.tokens = 0
+        return queue.tokens
+
+    def _use_tokens(self, queue: Queue, count: int, now: float) -> None:
+        queue.tokens -= count
+        slowest = max(rate.per_s / rate.count for _, rate in queue.attempt_rates)
+        if slowest >= SLOW_RATE_S:
+            queue.not_before = now + slowest * count
+
+    def _ask_tokens(self, queue: Queue, now: float) -> None:
+        if queue.ask:
+            return
+        if now < queue.not_before:
+            self._set_alarm(queue, queue.not_before)
+            return
+        slowest = min(rate.per_second for _, rate in queue.attempt_rates)
+        count = max(1, min(int(slowest * TOKEN_BLOCK_S), len(queue.ready)))
+        queue.ask = self._next_ask
+        self._next_ask += 1
+        self._asks[queue.ask] = queue, queue.attempt_rates
+        self._actions.append(actions.AskTokens(queue.ask, queue.attempt_rates, count))
+
+    # Into memory and out of it
+
+    def _activate(self, state: QueueState, *, is_from_disk: bool) -> Queue:
+        key = state.key
+        queue = self._queues[key] = Queue(key, state, self._book.policy(key, ""))
+        queue.generation = self._generation
+        queue.is_from_disk = is_from_disk
+        if is_from_disk:
+            self._finder.active += 1
+        return queue
+
+    def _activate_fresh(self, key: QueueKey, now: float) -> Queue | None:
+        """A queue that mail came for; its durable row is read first, for it may rest or be paused."""
+        if len(self._queues) >= self._max_active:
+            return None
+        queue = self._activate(QueueState(key), is_from_disk=False)
+        queue.is_recalling = True
+        queue.enough = NO_LIMIT
+        self._actions.append(actions.Recall(key))
+        return queue
+
+    def _stay_on_disk(self, entry: Entry) -> None:
+        """Memory is full of queues. Its row says it is due – unless our Evict was written between that and now."""
+        self._finder.note(entry.due)
+        if self._evicted_lately.pop(entry.key, 0) is None:
+            self._put_row_right(entry.key, entry.due)
+
+    def _evict(self, queue: Queue, due: float | None) -> None:
+        key = queue.key
+        del self._queues[key]
+        if queue.is_from_disk:
+            self._finder.active -= 1
+        self._leave_probe(queue)
+        self._put_row_right(key, due)
+
+    def _put_row_right(self, key: QueueKey, due: float | None) -> None:
+        self._actions.append(actions.Evict(key, due))
+        self._finder.note(due)
+        # A commit on its way may have lowered the row just before this raises it; `add` then comes and looks here.
+        self._evicted_lately[key] = None
+        if len(self._evicted_lately) > self._max_active:
+            del self._evicted_lately[next(iter(self._evicted_lately))]
+
+    def _find(self, now: float) -> None:
+        at = self._finder.next_at(len(self._queues))
+        if at is not None and at <= now:
+            self._actions.append(self._finder.ask(len(self._queues), self._queues))
+
+    # Policy
+
+    def _go_to(self, queue: Queue, site: str) -> None:
+        """The route is known, hence the site: the values that depend on it."""
+        key = queue.key
+        if site != queue.site:
+            if queue.destination is not None:
+                self._quit_probe(queue, queue.destination)
+            queue.site = site
+            queue.destination = self._destinations.of(site, key)
+        queue.policy = policy = self._book.policy(key, site)
+        queue.max_messages = policy.max_messages_per_connection
+        queue.max_recipients = policy.max_recipients_per_message
+        if not site:
+            return  # not known yet
+        rates = tuple((name, rate) for name, rate, _ in self._book.rate_keys(key, site))
+        if rates != queue.attempt_rates and queue.tokens:
+            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
+            queue.tokens = 0
+        queue.attempt_rates = rates
+        queue.connect_rates = tuple(
+            (name, rate) for name, rate, _ in self._book.connection_rate_keys(key, site)
+        )
+
+    def _learn_book(self, queue: Queue) -> None:
+        queue.generation = self._generation
+        queue.route = queue.verdict = (
+            None  # another book may see another site behind the same hosts
+        )
+        self._go_to(queue, queue.site)
+
+    # Marks and alarms
+
+    def _mark(self, queue: Queue) -> None:
+        if not queue.is_dirty:
+            queue.is_dirty = True
+            self._dirty.append(queue)
+
+    def _mark_all(self, queues: Iterable[Queue]) -> None:
+        for queue in queues:
+            self._mark(queue)
+
+    def _set_alarm(self, queue: Queue, at: float) -> None:
+        if at < queue.alarm:
+            queue.alarm = at
+            self._alarms.add(at, queue)
+
+    def _ring(self, at: float, owner: Owner, now: float) -> None:
+        if isinstance(owner, Connection):
+            self._look_at_idle(owner, now)
+        elif owner.alarm == at:
+            owner.alarm = float("inf")
+            self._mark(owner)
+
+    def _set_wake(self, now: float) -> None:
+        times = (self._alarms.next_at(), self._finder.next_at(len(self._queues)))
+        wake = min((at for at in times if at is not None), default=None)
+        if self._sweep:
+            wake = now
+        if wake is None:
+            return
+        fired = self._wake_at is not None and self._wake_at <= now + TIMER_EARLY_S
+        if wake != self._wake_at or fired:
+            self._wake_at = wake
+            self._actions.append(actions.WakeAt(wake))
+
+
+def _is_expiry(reply: Reply) -> bool:
+    return reply.enhanced == "4.4.7"
