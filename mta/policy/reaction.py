@@ -1,17 +1,21 @@
 """What a refusal touches: the recipient, the message, or the whole queue. One table, by the step that was refused.
 
-| step                   | 421          | other 4xx          | 5xx                                                        |
-|------------------------|--------------|--------------------|------------------------------------------------------------|
-| GREETING               | queue waits  | queue waits        | queue waits: a 554 greeting (RFC 5321 §3.1) speaks of our address or of a bad hour of theirs, never of a recipient; to bounce would lose a whole campaign to one blocklist entry |
-| EHLO, STARTTLS, AUTH   | queue waits  | queue waits        | queue waits: the same; nothing has been said of any message yet |
-| MAIL                   | queue waits  | queue waits, unless the enhanced code names the sender or the message: then the message waits | the message fails if the code names the sender, its size, content or a parameter; else the queue waits ("550 5.7.1 your address is blocked" is often said here) |
-| RCPT                   | queue waits  | the recipient waits | the recipient fails                                       |
-| DATA, BODY, END_OF_DATA| queue waits  | every recipient of the transaction waits | every recipient of the transaction fails |
-| IDLE, RSET, QUIT       | queue waits  | the connection is closed, nothing waits longer than that | the same |
+| step                    | 421, lost   | other 4xx             | 5xx                   |
+|-------------------------|-------------|-----------------------|-----------------------|
+| GREETING                | queue waits | queue waits           | queue waits (a)       |
+| EHLO, STARTTLS, AUTH    | queue waits | queue waits           | queue waits (a)       |
+| MAIL                    | queue waits | queue waits (b)       | queue waits (b)       |
+| RCPT                    | queue waits | recipient waits       | recipient fails       |
+| DATA, BODY, END_OF_DATA | queue waits | whole message waits   | whole message fails   |
+| IDLE, RSET, QUIT        | queue waits | queue waits           | queue waits           |
 
-A positive reply where it is not the expected one breaks the protocol: the queue waits.
-421 says "service not available, closing" (RFC 5321 §3.8) wherever it comes. 552 to RCPT is "too many recipients" (§4.5.3.1.10) and
-is treated as 452. A refusal of the queue never costs an entry one of its tries, but for the entry under which the queue was
+(a) A 554 greeting (RFC 5321 §3.1) speaks of our address or of a bad hour of theirs, never of a recipient: to bounce would lose a
+whole campaign to one blocklist entry. Postfix and PowerMTA wait here too.
+(b) Unless the code names the sender, its size, content or a parameter: then the message waits or fails, for no other message is
+concerned. Anything else ("550 5.7.1 your address is blocked" is often said here) speaks of us.
+
+421 says "service not available, closing" (RFC 5321 §3.8) wherever it comes. A positive reply that is not the expected one breaks
+the protocol: the queue waits. 552 to RCPT is "too many recipients" (§4.5.3.1.10) and treated as 452. A refusal of the queue never costs an entry one of its tries, but for the entry under which the queue was
 refused twice running (`mta.queue.scheduler`), or one message could hold up all others.
 """
 

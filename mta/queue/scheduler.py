@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
-from mta.model.reply import Reply, a_reply
+from mta.model.reply import a_reply
 from mta.model.units import format_duration
 from mta.policy.retry import backoff_delay, dns_delay, is_expired, retry_delay
 from mta.queue import actions
@@ -55,6 +55,8 @@ NO_PROGRESS_S = (
 SWEEP = 100  # queues that learn of a new book in one turn
 TIMER_EARLY_S = 0.005  # a loop's timer may fire this early
 
+EXPIRY_STATUS = "4.4.7"  # RFC 3463: delivery time expired
+_OF_THE_QUEUE = frozenset({Extent.CONNECTION, Extent.SITE})
 _NO_VMTA = Deferred(
     a_reply(451, "4.3.5", "its virtual MTA is not in the configuration"), Extent.SITE, local=True
 )
@@ -227,23 +229,18 @@ class Scheduler:
         queue = self._queues.get(entry.key)
         conn = queue.flying.pop(entry, None) if queue is not None else None
         if conn is not None or queue is None:
-            is_kept = (
-                type(outcome) is Deferred
-                and outcome.extent in (Extent.CONNECTION, Extent.SITE)
-                and not outcome.may_repeat
-            )
-            if is_kept and queue is not None and conn is not None:
-                if self._keep(queue, conn, entry, outcome, now):
-                    return None
-            elif queue is not None and conn is not None:
-                self._note_answer(queue, conn, outcome)
+            if queue is not None and conn is not None:
+                if not isinstance(outcome, Delivered) and _is_of_the_queue(outcome):
+                    if self._keep(queue, conn, entry, outcome, now):
+                        return None
+                else:
+                    self._note_answer(queue, conn, outcome)
             entry.attempts += 1
             if not entry.first_attempt:
                 entry.first_attempt = now
-        if type(outcome) is not Deferred:
+        if not isinstance(outcome, Deferred):
             entry.due = -1.0
-            is_expiry = conn is None and type(outcome) is Failed and _is_expiry(outcome.reply)
-            return EXPIRED if is_expiry else GONE
+            return EXPIRED if conn is None and outcome.reply.enhanced == EXPIRY_STATUS else GONE
         policy = queue.policy if queue is not None else self._book.policy(entry.key, "")
         if is_expired(self._age(entry.message, now), policy.expire_after):
             entry.due = -1.0
@@ -738,7 +735,7 @@ class Scheduler:
     # Trouble and its end
 
     def _keep(
-        self, queue: Queue, conn: Connection, entry: Entry, outcome: Deferred, now: float
+        self, queue: Queue, conn: Connection, entry: Entry, outcome: Deferred | Failed, now: float
     ) -> bool:
         """The queue was refused under this entry, which goes back to the head of its queue; False: it pays for it.
 
@@ -760,9 +757,9 @@ class Scheduler:
 
     def _note_answer(self, queue: Queue, conn: Connection, outcome: Outcome) -> None:
         """A message or recipient was taken or refused on its own account: the destination works."""
-        if type(outcome) is not Delivered and outcome.local:
+        if not isinstance(outcome, Delivered) and outcome.local:
             # A connection lost after the dot says nothing good; a refusal of ours says nothing at all.
-            conn.lost_dot = conn.lost_dot or (type(outcome) is Deferred and outcome.may_repeat)
+            conn.lost_dot = conn.lost_dot or (isinstance(outcome, Deferred) and outcome.may_repeat)
             return
         destination = conn.destination
         if destination.attempts or destination.suspect:
@@ -823,7 +820,7 @@ class Scheduler:
         text = f"not delivered within {format_duration(queue.policy.expire_after)}"
         if queue.state.reason:
             text += f"; last: {queue.state.reason}"
-        return Failed(a_reply(451, "4.4.7", text), local=True)
+        return Failed(a_reply(451, EXPIRY_STATUS, text), local=True)
 
     def _age(self, message: Message, now: float) -> float:
         return now - message.received_at - (self.licence_held_s - message.licence_held_s)
@@ -1056,5 +1053,8 @@ class Scheduler:
             self._actions.append(actions.WakeAt(wake))
 
 
-def _is_expiry(reply: Reply) -> bool:
-    return reply.enhanced == "4.4.7"
+def _is_of_the_queue(outcome: Deferred | Failed) -> bool:
+    """A refusal that speaks of no message; one that may repeat a message concerns that message in any case."""
+    return outcome.extent in _OF_THE_QUEUE and not (
+        isinstance(outcome, Deferred) and outcome.may_repeat
+    )

@@ -204,7 +204,7 @@ class Queries:
         text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
         rows = decode_rows(fetch(self._cursor, text, (limit,))[0][0])
         return [
-            QueueRow(QueueKey(*row[:2]), *row[2:10], paused=bool(row[10])) for row in rows
+            QueueRow(QueueKey(*row[:2]), *row[2:11], paused=bool(row[11])) for row in rows
         ]
 
     def held_jobs(self) -> dict[str, str]:

@@ -1,0 +1,189 @@
+"""A real Sluice in a process of its own: what tests start, talk to, kill and start again.
+
+The server is `sluice run` on a configuration written for the test, in a directory of the test, on ports of the kernel's choice.
+Every wait has a deadline; `stop` and `kill` end only the process started here, by its id.
+"""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mta.control.client import ControlClient
+from mta.control.protocol import ControlError
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 40.0
+
+CONFIG = """\
+[server]
+hostname = "mta.test.example"
+spool_dir = "spool"
+control_socket = "control.sock"
+lab = true
+min_free = "16M"
+{server}
+
+[[listener]]
+address = "127.0.0.1:{port}"
+relay_from = ["127.0.0.0/8"]
+{listener}
+
+[default]
+{default}
+
+[accounting.main]
+path = "acct.csv"
+records = ["d", "b", "t", "tq"]
+
+{more}
+"""
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Daemon:
+    """One server: `start`, `ask` its control socket, `stop` or `kill`; its files stay in `place`."""
+
+    def __init__(
+        self,
+        place: Path,
+        *,
+        default: str,
+        server: str = "",
+        listener: str = "",
+        more: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The texts are lines of TOML for the sections of that name; `default` says where mail goes (`hosts` …)."""
+        self.place = place
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._environment = {**os.environ, **(environment or {})}
+        self.config = place / "sluice.toml"
+        self.config.write_text(
+            CONFIG.format(
+                server=server, port=self.port, listener=listener, default=default, more=more
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything it has said so far."""
+        return (self.place / "server.log").read_text(errors="replace")
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; returns once the control socket answers."""
+        with (self.place / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mta", "run", "--config", str(self.config)],
+                cwd=self.place,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Wait for the control socket. Raises AssertionError with the log if it does not come."""
+        assert self.process is not None
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                self.ask("status")
+                return
+            except ControlError:
+                time.sleep(0.05)
+        raise AssertionError(f"the server did not start:\n{self.log}")
+
+    def ask(self, verb: str, **args: Any) -> Any:
+        """A verb's answer. Raises ControlError."""
+        with ControlClient(self.place / "control.sock", 30.0) as client:
+            return client.call(verb, **args)
+
+    def totals(self) -> dict[str, Any]:
+        """The sums of `status`."""
+        answer: dict[str, Any] = self.ask("status")["totals"]
+        return answer
+
+    def wait_for(self, *, timeout_s: float = 30.0, **wanted: int) -> dict[str, Any]:
+        """Wait until totals have at least these values; the totals. Raises AssertionError with both."""
+        until = time.monotonic() + timeout_s
+        while True:
+            totals = self.totals()
+            if all(totals[name] >= value for name, value in wanted.items()):
+                return totals
+            if time.monotonic() > until:
+                found = {name: totals[name] for name in wanted}
+                raise AssertionError(f"waited for {wanted}, found {found}\n{self.log[-4000:]}")
+            time.sleep(0.05)
+
+    def records(self) -> list[dict[str, str]]:
+        """All accounting records, after a rotation has brought the file up to date."""
+        self.ask("rotate")
+        return self.records_on_disk()
+
+    def records_on_disk(self) -> list[dict[str, str]]:
+        """The accounting records in the files as they are, oldest file first."""
+        found: list[dict[str, str]] = []
+        for path in [*sorted(self.place.glob("acct-*.csv")), self.place / "acct.csv"]:
+            if path.exists():
+                with path.open(newline="", encoding="utf-8") as file:
+                    found.extend(csv.DictReader(file))
+        return found
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(
+                f"it did not stop within {STOP_TIMEOUT_S} s:\n{self.log}"
+            ) from None
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def wait_for_exit(self, timeout_s: float = 20.0) -> int:
+        """Its exit code once it ends by itself."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+
+@contextmanager
+def running(place: Path, **settings: Any) -> Iterator[Daemon]:
+    """A started server, stopped at the end whatever happens."""
+    daemon = Daemon(place, **settings)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.stop()
