@@ -28,7 +28,7 @@ from mta.cli.dkim import check_signatures
 from mta.control.client import ControlClient
 from mta.control.protocol import ControlError
 from mta.dkim.keys import dns_record, generate, load_key, record_name
-from mta.lab.internet import SENDER_DOMAIN, UNKNOWN_PREFIX, Fate, Internet
+from mta.lab.internet import ROOT, SENDER_DOMAIN, UNKNOWN_PREFIX, Fate, Internet
 
 KEEP_LISTENER = "127.0.0.1:2525"
 FEEDERS = 8  # connections that hand mail in
@@ -330,7 +330,7 @@ class _Demo:
                 continue
             checks = check_signatures(sample.data, lookup)
             good = sorted(each.algorithm for each in checks if each.passed)
-            account.signatures = ", ".join(good)
+            account.signatures = " ".join(name.partition("-")[0] for name in good)
             if len(good) != len(SELECTORS) or len(checks) != len(SELECTORS):
                 account.mistakes.append(
                     f"{domain}: the sample's signatures do not verify: {checks}"
@@ -338,10 +338,10 @@ class _Demo:
 
     def _show(self, took_s: float) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("domain")
-        for name in ("sent", "delivered", "bounced", "queued", "deferrals"):
+        table.add_column(f"*.{ROOT}", no_wrap=True)
+        for name in ("sent", "deliv.", "bounced", "queued", "deferrals"):
             table.add_column(name, justify="right")
-        table.add_column("DKIM verified")
+        table.add_column("DKIM")
         table.add_column("why", overflow="fold")
         stories = {domain.name: domain.story for domain in self.internet.domains}
         for domain in sorted(self.accounts):
@@ -351,7 +351,8 @@ class _Demo:
                 account.attempts_deferred,
             )  # fmt: skip
             why = account.why or stories[domain]
-            table.add_row(domain, *(str(n) if n else "" for n in numbers), account.signatures, why)
+            name = domain.removesuffix(f".{ROOT}")
+            table.add_row(name, *(str(n) if n else "" for n in numbers), account.signatures, why)
         self.console.print(table)
         totals = Counter[str]()
         for account in self.accounts.values():

@@ -68,7 +68,9 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
 
 def queues(
     match: Annotated[str, typer.Argument(help="part of the queues' names")] = "",
-    sort: Annotated[str, typer.Option(help="recipients, oldest, name or due")] = "recipients",
+    sort: Annotated[
+        str, typer.Option(help="recipients, bytes, oldest, due or domain")
+    ] = "recipients",
     limit: Annotated[int, typer.Option(help="how many to show")] = 20,
     config: Config = None,
     socket: Socket = None,

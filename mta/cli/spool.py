@@ -1,5 +1,6 @@
 """`sluice spool check`: verify a spool that no server is using."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,20 +22,20 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Verify a spool offline: the database, its rows, the body files. Changes nothing."""
+    from mta.model.errors import SpoolError
     from mta.spool.check import check_spool
 
-    paths = [directory] if directory.is_file() else sorted(directory.glob("[0-9]*.sqlite"))
-    if not paths:
-        fail(f"there is no spool in {directory}", "name the spool_dir of the configuration", 2)
-    reports = {str(path): check_spool(path) for path in paths}
-    problems = {name: report.problems for name, report in reports.items()}
+    try:
+        reports = check_spool(directory)
+    except SpoolError as error:
+        fail(str(error), "name the spool_dir of the configuration; the server must be stopped", 2)
     if as_json:
-        show_json({"problems": problems})
+        show_json([asdict(report) for report in reports])
     else:
-        for name, report in reports.items():
-            typer.echo(f"{name}: {report.messages} messages, {report.recipients} recipients")
+        for report in reports:
+            typer.echo(f"{report.path}: {report.messages} messages, {report.recipients} recipients")
             for problem in report.problems:
                 typer.secho(f"  {problem}", fg="red")
-            if not report.problems:
+            if report.is_sound:
                 typer.echo("  sound")
-    raise typer.Exit(1 if any(problems.values()) else 0)
+    raise typer.Exit(0 if all(report.is_sound for report in reports) else 1)

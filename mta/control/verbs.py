@@ -70,7 +70,7 @@ class ServerFace(Protocol):
 
 
 class QueuesArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """`sort`: recipients, oldest, name or due. `match`: part of the queue's name."""
+    """`sort`: recipients, bytes, oldest, due or domain. `match`: part of the queue's name."""
 
     sort: str = "recipients"
     limit: int = 20
@@ -310,7 +310,8 @@ class Verbs:
 _ORDER: dict[str, Callable[[Row], Any]] = {
     "recipients": lambda row: (-row["recipients"], row["queue"]),
     "oldest": lambda row: (row["oldest_at"] or float("inf"), row["queue"]),
-    "name": lambda row: row["queue"],
+    "domain": lambda row: row["queue"],
+    "bytes": lambda row: (-row["size_bytes"], row["queue"]),
     "due": lambda row: (row["due"] is None, row["due"] or 0.0, row["queue"]),
 }
 _ADDED = ("recipients", "held", "size_bytes", "ready", "in_flight", "connections")

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
+from typing import cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -47,8 +48,9 @@ class PoliteReceiver:
             self._server.close()
         self._sock.close()
         for connection in tuple(self._connections):
-            if isinstance(connection.transport, asyncio.WriteTransport):
-                connection.transport.abort()
+            transport = cast(asyncio.WriteTransport | None, connection.transport)
+            if transport is not None:
+                transport.abort()
         await asyncio.sleep(0)  # connection_lost runs in the next turn
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name

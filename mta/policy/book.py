@@ -91,6 +91,18 @@ class Book:
             self._policies[reduced] = found
         return found
 
+    @property
+    def shortest_expiry(self) -> float:
+        """The smallest `expire_after` any queue can have, in seconds: nothing younger expires."""
+        built_in = QueuePolicy().expire_after
+        is_default_set = "expire_after" in self.layers.get(("default",), Layer(BUILT_IN, {})).values
+        found = [
+            each.values["expire_after"]
+            for each in self.layers.values()
+            if "expire_after" in each.values
+        ]
+        return min(found if is_default_set else [built_in, *found])
+
     def vmta(self, name: str) -> VmtaRules | None:
         """The virtual MTA of this name, or None: it was taken out of the configuration."""
         return self.vmtas.get(name)

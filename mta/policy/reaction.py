@@ -15,8 +15,9 @@ whole campaign to one blocklist entry. Postfix and PowerMTA wait here too.
 concerned. Anything else ("550 5.7.1 your address is blocked" is often said here) speaks of us.
 
 421 says "service not available, closing" (RFC 5321 §3.8) wherever it comes. A positive reply that is not the expected one breaks
-the protocol: the queue waits. 552 to RCPT is "too many recipients" (§4.5.3.1.10) and treated as 452. A refusal of the queue never costs an entry one of its tries, but for the entry under which the queue was
-refused twice running (`mta.queue.scheduler`), or one message could hold up all others.
+the protocol: the queue waits. 552 to RCPT is "too many recipients" (§4.5.3.1.10) and treated as 452. A refusal of the queue never
+costs an entry one of its tries, but for the message under which it was refused twice running (`mta.queue.scheduler`), or one
+message could hold up all others.
 """
 
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome

@@ -291,7 +291,7 @@ class Scheduler:
                 queue.disk = Disk.MORE
                 self._mark(queue)
             else:
-                self._finder.note(now)
+                self._put_row_right(state.key, now)
         self._finder.answered(seen, new, next_due, now)
 
     def recalled(self, state: QueueState, now: float) -> None:
@@ -306,15 +306,19 @@ class Scheduler:
     def refilled(
         self, key: QueueKey, entries: Iterable[Entry], next_due: float | None, now: float
     ) -> None:
-        """Answers Refill: due entries, and when the earliest of the others is due."""
+        """Answers Refill: due entries, and when the earliest of the others is due.
+
+        As many entries as were asked for mean that there may be more that are due, whatever `next_due` says.
+        """
         queue = self._queues.get(key)
         if queue is None or not queue.is_refilling:
             return
         queue.is_refilling = False
         known, gone = queue.known, queue.settled_meanwhile
         is_stale = is_cut = False
-        before = len(known)
+        before, read = len(known), 0
         for entry in entries:
+            read += 1
             number = entry_id(entry)
             if number in known:
                 continue
@@ -327,7 +331,7 @@ class Scheduler:
                 known.add(number)
                 queue.push(entry)
         gone.clear()
-        is_more = next_due is not None and next_due <= now
+        is_more = read >= self._window or (next_due is not None and next_due <= now)
         if is_more and not (is_stale or is_cut or queue.left_behind) and len(known) == before:
             is_more, next_due = False, now + NO_PROGRESS_S
         if is_more or is_stale or is_cut or queue.left_behind:

@@ -70,7 +70,7 @@ class WorkerFront:
         rows: list[Row] = []
         total = 0
         for spool in self._worker.spools.values():
-            found, page = await wrap_future(spool.queue_table(sort=sort, limit=limit, match=match))
+            found, page = await wrap_future(spool.queue_table(limit, sort, match))
             total += found
             rows.extend(self._queue_row(row) for row in page)
         return total, rows
@@ -78,7 +78,7 @@ class WorkerFront:
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue: its row, why it waits, its policy with the place of each value."""
         worker = self._worker
-        _, rows = await self.queues(sort="name", limit=10, match=str(key))
+        _, rows = await self.queues(sort="domain", limit=100, match=str(key))
         row = next((each for each in rows if each["queue"] == str(key)), None)
         if row is None:
             return None

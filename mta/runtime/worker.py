@@ -37,6 +37,7 @@ from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import DkimRules, ListenerTls
 from mta.queue.actions import Route
 from mta.queue.scheduler import Scheduler
+from mta.runtime.expiry import ExpirySweep
 from mta.runtime.governor import Governor
 from mta.runtime.house import House
 from mta.spool.bodies import BodyCache
@@ -50,6 +51,7 @@ MAX_SIGNING = 10_000
 AUTH_THREADS = 2
 AUTH_QUEUE = 50
 DRAIN_LOOK_S = 0.2
+EXPIRY_SWEEP_S = 60.0
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -197,6 +199,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._sweep()),
         ]
         self.dispatcher.kick()
 
@@ -294,6 +297,27 @@ class Worker:
             if not counts.due and not self.dispatcher.connections:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
+
+    async def _sweep(self) -> None:
+        """Look for what has expired, every `EXPIRY_SWEEP_S` or, where mail expires sooner, as often as it does."""
+        sweeps = [
+            ExpirySweep(
+                spool,
+                scheduler=self.scheduler,
+                settler=self.settler,
+                clock=self.clock,
+                book=lambda: self.settings.book,
+            )
+            for spool in self.spools.values()
+        ]
+        while True:
+            await asyncio.sleep(min(EXPIRY_SWEEP_S, max(1.0, self.settings.book.shortest_expiry)))
+            try:
+                for sweep in sweeps:
+                    await sweep.run()
+            except Exception:  # a task border: what fails once may work the next time
+                self.counts.bugs += 1
+                logger.exception("a fault of ours in the sweep for expired mail")
 
     async def _every(self, interval_s: float, work: Callable[[], None]) -> None:
         while True:

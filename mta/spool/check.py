@@ -41,7 +41,7 @@ def check_spool(path: Path) -> list[SpoolReport]:
 
     Raises SpoolLocked while a worker has one open, SpoolError if there is none.
     """
-    files = [path] if path.is_file() else sorted(path.glob("*.sqlite"))
+    files = [path] if path.is_file() else sorted(path.glob("[0-9]*.sqlite"))
     if not files:
         raise SpoolError(f"there is no spool in {path}")
     return [_check(file) for file in files]
@@ -105,8 +105,11 @@ class _Checker:
 
     def _counts(self) -> None:
         for table in ("messages", "recipients", "events", "queues"):
-            ((number,),) = fetch(self._connection, f"SELECT count(*) FROM {table[:-1]}")
-            setattr(self._report, table, number)
+            try:
+                ((number,),) = fetch(self._connection, f"SELECT count(*) FROM {table[:-1]}")
+                setattr(self._report, table, number)
+            except apsw.Error as error:
+                self._problem(f"{table} cannot be counted: {error}")
 
     def _orphans(self) -> None:
         checks = {

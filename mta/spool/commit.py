@@ -387,13 +387,12 @@ class GroupCommit:
             if self._broken is None and not self._kept:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self.closed_cleanly = True
-            else:
-                # What is in the log is all that can be trusted: closing must not copy it back.
-                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        except apsw.Error as error:
+            self.report(f"the spool was not closed in order: {error}")
+        try:
             connection.close()
         except apsw.Error as error:
-            self.closed_cleanly = False
-            self.report(f"the spool was not closed in order: {error}")
+            self.report(f"the spool was not closed: {error}")
 
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._post_all([(function, arguments)])

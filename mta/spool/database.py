@@ -95,6 +95,8 @@ def is_full(error: apsw.Error, connection: apsw.Connection) -> bool:
 
 
 def _configure(connection: apsw.Connection) -> None:
+    # Closing must not copy the log back: after an error of the disk the log is all that can be trusted, and it is left alone.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     # Page size and auto_vacuum only count before the first table; the locking mode before the first read of the log.
     for pragma in (
         "locking_mode = EXCLUSIVE",

@@ -77,7 +77,8 @@ SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, receiv
        attempts, mode, reason, paused)) FROM (
     SELECT q.*, w.recipients, w.held, w.bytes, w.due AS first_due,
            coalesce((SELECT received_at FROM message WHERE number = w.oldest), 0) AS received_at
-    FROM whole w JOIN queue q ON q.id = w.queue ORDER BY {order} LIMIT ?
+    FROM whole w JOIN queue q ON q.id = w.queue
+    WHERE ? = '' OR instr(q.domain || '/' || q.vmta, ?) > 0 ORDER BY {order} LIMIT ?
 )
 """
 _ORDERS = {
@@ -197,15 +198,27 @@ class Queries:
             self._writer.event_bytes,
         )
 
-    def queue_table(self, limit: int = 100, sort: str = "recipients") -> list[QueueRow]:
-        """The first queues by recipients, bytes, oldest, due or domain. Raises ValueError on another order."""
+    def count_queues(self, match: str) -> int:
+        """How many queues have this in their names."""
+        found: int = fetch(
+            self._cursor,
+            "SELECT count(*) FROM queue WHERE instr(domain || '/' || vmta, ?) > 0",
+            (match,),
+        )[0][0]
+        return found
+
+    def queue_table(
+        self, limit: int = 100, sort: str = "recipients", match: str = ""
+    ) -> list[QueueRow]:
+        """The first queues by recipients, bytes, oldest, due or domain; `match`: what their names must hold.
+
+        Raises ValueError on another order.
+        """
         if sort not in _ORDERS:
             raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
         text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
-        rows = decode_rows(fetch(self._cursor, text, (limit,))[0][0])
-        return [
-            QueueRow(QueueKey(*row[:2]), *row[2:11], paused=bool(row[11])) for row in rows
-        ]
+        rows = decode_rows(fetch(self._cursor, text, (match, match, limit))[0][0])
+        return [QueueRow(QueueKey(*row[:2]), *row[2:11], bool(row[11])) for row in rows]
 
     def held_jobs(self) -> dict[str, str]:
         """The jobs on hold, with the reasons."""

@@ -344,9 +344,15 @@ class Spool:
         now = self.clock.now()
         return self.call(lambda queries: queries.counts(now))
 
-    def queue_table(self, limit: int = 100, sort: str = "recipients") -> "Future[list[QueueRow]]":
-        """The first queues by `sort`: recipients, bytes, oldest, due or domain."""
-        return self.call(lambda queries: queries.queue_table(limit, sort))
+    def queue_table(
+        self, limit: int = 100, sort: str = "recipients", match: str = ""
+    ) -> "Future[tuple[int, list[QueueRow]]]":
+        """How many queues have `match` in their names, and the first `limit` by recipients, bytes, oldest, due or domain."""
+
+        def ask(queries: Queries) -> tuple[int, list[QueueRow]]:
+            return queries.count_queues(match), queries.queue_table(limit, sort, match)
+
+        return self.call(ask)
 
     def queue_state(self, key: QueueKey) -> "Future[QueueState | None]":
         """A queue's durable row."""
@@ -388,6 +394,15 @@ class Spool:
             self.settle([removed_by_administrator(entry, now) for entry in entries], done)
 
         return self._change(wanted, claim, write)
+
+    def make_due(self, wanted: Filter, now: float) -> "Future[int]":
+        """Let deferred entries that match be due now; the future says how many were looked at."""
+
+        def write(entries: list[Entry], done: Callable[[], None]) -> None:
+            later = [entry for entry in entries if entry.due > now]
+            self.settle([Settlement(entry, now, keep_reply=True) for entry in later], done)
+
+        return self._change(wanted, None, write)
 
     def meta(self, name: str) -> bytes | None:
         """A small value kept with `meta_put`."""
@@ -561,7 +576,7 @@ def _update(settlement: Settlement) -> tuple[Any, ...]:
         int(entry.may_repeat),
         held,
         clean_text(settlement.hold),
-        clean_text(settlement.reply or _reply(settlement.event)),
+        None if settlement.keep_reply else clean_text(settlement.reply or _reply(settlement.event)),
     )
 
 

@@ -37,6 +37,7 @@ class Settlement:
     event: Event | None = None
     hold: str = ""  # a reason: the entry is held, not due
     reply: str = ""
+    keep_reply: bool = False  # only the time changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ _UPDATE_RECIPIENTS = """
 UPDATE recipient SET
     due = u.v->>1, attempts = u.v->>2, first_attempt = u.v->>3, may_repeat = u.v->>4,
     hold_reason = CASE WHEN held = 1 THEN hold_reason ELSE u.v->>6 END,
-    held = max(held, u.v->>5), reply = u.v->>7, crashes = 0
+    held = max(held, u.v->>5), reply = coalesce(u.v->>7, reply), crashes = 0
 FROM (SELECT value AS v FROM json_each(?)) u WHERE recipient.id = u.v->>0
 """
 _HOLD = """

@@ -72,8 +72,10 @@ async def test_case_and_final_dot_do_not_matter(names: Resolver, zone: LabDns) -
 
 
 async def test_both_families_are_looked_up_or_the_one_that_is_wanted(names: Resolver) -> None:
-    both = Addresses(("192.0.2.1", "192.0.2.2"), ("2001:db8::1",))
-    assert await names.addresses("mx1.a.example") == both
+    both = await names.addresses("mx1.a.example")
+    assert isinstance(both, Addresses)
+    assert sorted(both.v4) == ["192.0.2.1", "192.0.2.2"]  # a DNS server may turn them round
+    assert both.v6 == ("2001:db8::1",)
     assert await names.addresses("mx1.a.example", v6=False) == Addresses(both.v4, ())
     assert await names.addresses("mx1.a.example", v4=False) == Addresses((), both.v6)
     assert await names.addresses("mx2.a.example", v4=False) == NoAddress()

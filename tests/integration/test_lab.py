@@ -44,7 +44,12 @@ async def a_receiver(temper: Temper) -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def a_client(host: str, port: int, **options: bool) -> AsyncIterator[aiosmtplib.SMTP]:
     client = aiosmtplib.SMTP(
-        host, port, tls_context=trusting(), local_hostname="client.example", timeout=10, **options
+        hostname=host,
+        port=port,
+        tls_context=trusting(),
+        local_hostname="client.example",
+        timeout=10,
+        **options,
     )
     async with client:
         yield client

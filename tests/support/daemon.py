@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ STOP_TIMEOUT_S = 40.0
 CONFIG = """\
 [server]
 hostname = "mta.test.example"
-spool_dir = "spool"
+spool_dir = "{disk}/spool"
 control_socket = "control.sock"
 lab = true
-min_free = "16M"
+min_free = "{min_free}"
 {server}
 
 [[listener]]
@@ -40,7 +40,7 @@ relay_from = ["127.0.0.0/8"]
 {default}
 
 [accounting.main]
-path = "acct.csv"
+path = "{disk}/acct.csv"
 records = ["d", "b", "t", "tq"]
 
 {more}
@@ -67,16 +67,30 @@ class Daemon:
         listener: str = "",
         more: str = "",
         environment: Mapping[str, str] | None = None,
+        disk: Path | None = None,
+        min_free: str = "16M",
+        command: Sequence[str] = (sys.executable, "-m", "mta"),
     ) -> None:
-        """The texts are lines of TOML for the sections of that name; `default` says where mail goes (`hosts` …)."""
+        """The texts are lines of TOML for the sections of that name; `default` says where mail goes (`hosts` …).
+
+        `disk`: where spool and accounting lie, if not in `place`. `command`: what is `sluice` here.
+        """
         self.place = place
+        self.disk = disk or place
+        self.command = list(command)
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = {**os.environ, **(environment or {})}
         self.config = place / "sluice.toml"
         self.config.write_text(
             CONFIG.format(
-                server=server, port=self.port, listener=listener, default=default, more=more
+                server=server,
+                port=self.port,
+                listener=listener,
+                default=default,
+                more=more,
+                disk=self.disk,
+                min_free=min_free,
             )
         )
 
@@ -94,7 +108,7 @@ class Daemon:
         """Start it; returns once the control socket answers."""
         with (self.place / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mta", "run", "--config", str(self.config)],
+                [*self.command, "run", "--config", str(self.config)],
                 cwd=self.place,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -146,7 +160,7 @@ class Daemon:
     def records_on_disk(self) -> list[dict[str, str]]:
         """The accounting records in the files as they are, oldest file first."""
         found: list[dict[str, str]] = []
-        for path in [*sorted(self.place.glob("acct-*.csv")), self.place / "acct.csv"]:
+        for path in [*sorted(self.disk.glob("acct-*.csv")), self.disk / "acct.csv"]:
             if path.exists():
                 with path.open(newline="", encoding="utf-8") as file:
                     found.extend(csv.DictReader(file))

@@ -7,12 +7,13 @@ and to recover while it runs:
     wal-write:full      every write to the log finds no room
     db-write:eio:3      the third write to the database from now on fails, and all after it
 
+    change:eio:7        so does the seventh operation of any kind but read: for the files, the process died there
+
 An operation is `read`, `write`, `sync` or `truncate`, with `wal-` or `db-` in front for one of the files. The product knows nothing
 of this: `python -m tests.support.fake_disk <fault file> run --config …` makes the VFS the default of its process and then is
 `sluice`.
 """
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -51,7 +52,8 @@ class FaultyVfs(apsw.VFS):
             return
         for fault in text.split():
             what, kind, *after = fault.split(":")
-            if what not in (operation, f"{file}-{operation}"):
+            changes = what == "change" and operation != "read"
+            if not changes and what not in (operation, f"{file}-{operation}"):
                 continue
             self._counted[fault] = count = self._counted.get(fault, 0) + 1
             if count >= int(after[0] if after else 1):
@@ -114,7 +116,16 @@ class FaultyDisk(Disk):
             raise OSError(code, os.strerror(code))
 
 
-NO_SPACE, DISK_ERROR = errno.ENOSPC, errno.EIO
+def break_a_page(database: Path, page_size: int = 16_384) -> None:
+    """Overwrite the header of one page that holds rows of messages (bodies of `y`)."""
+    leaf = 13  # https://www.sqlite.org/fileformat2.html#b_tree_pages
+    pages = bytearray(database.read_bytes())
+    for at in range(page_size, len(pages), page_size):
+        if pages[at] == leaf and pages.count(b"y", at, at + page_size) > page_size / 2:
+            pages[at : at + 16] = b"\xff" * 16
+            database.write_bytes(pages)
+            return
+    raise AssertionError("no page of messages found")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from mta.model.errors import SpoolError
 from mta.spool.check import check_spool
 from mta.spool.words import SpoolLocked
+from tests.support.fake_disk import break_a_page
 from tests.support.spools import GMAIL, SpoolUnderTest
 
 
@@ -58,12 +59,7 @@ def test_a_damaged_page_is_told_and_does_not_hide_the_rest(tmp_path: Path) -> No
         spool.accept((f"{n}@gmail.com", GMAIL), body=b"y" * 12_000)
     spool.close()
     file = tmp_path / "0.sqlite"
-    pages = bytearray(file.read_bytes())
-    at = next(
-        at for at in range(16_384, len(pages), 16_384) if pages[at : at + 16_384].count(b"y") > 9000
-    )
-    pages[at : at + 16] = b"\xff" * 16
-    file.write_bytes(bytes(pages))
+    break_a_page(file)
     (report,) = check_spool(tmp_path)
     assert any("structure" in problem for problem in report.problems)
     assert report.recipients == 20

@@ -10,7 +10,7 @@ from mta.model.envelope import QueueKey
 from mta.model.errors import SpoolError
 from mta.spool.store import open_spool
 from mta.spool.words import Filter
-from tests.support.fake_disk import NAME, FaultyVfs
+from tests.support.fake_disk import NAME, FaultyVfs, break_a_page
 from tests.support.spools import GMAIL, SpoolUnderTest, TurnedLoop, deferred, delivered
 
 
@@ -132,13 +132,7 @@ def test_a_damaged_message_does_not_stop_its_queue(tmp_path: Path) -> None:
         spool.accept((f"{n}@gmail.com", GMAIL), body=body)
     spool.close()
     file = tmp_path / "0.sqlite"
-    pages = bytearray(file.read_bytes())
-    # The pages of messages are those full of their bodies: break the header of one.
-    broken = next(
-        at for at in range(16_384, len(pages), 16_384) if pages[at : at + 16_384].count(b"y") > 9000
-    )
-    pages[broken : broken + 16] = b"\xff" * 16
-    file.write_bytes(bytes(pages))
+    break_a_page(file)
     spool = SpoolUnderTest(tmp_path)
     found = spool.due()[0]
     assert 15 <= len(found) < 20

@@ -1,0 +1,76 @@
+"""The sweep that finds what has expired, wherever it waits: deferred, in a paused queue, behind a dead host.
+
+From the oldest entry on, and no further than the youngest that could have expired; a chunk at a time, so that nothing else waits for
+it. What an attempt finds expired never comes here; what is in flight is left to its attempt. Time under a licence hold does not
+count (`Book.expire_after` is compared with the age less that time), and the clock is the worker's, which never jumps.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from mta.egress.session import Facts
+from mta.egress.settle import Settler
+from mta.io.clock import Clock
+from mta.model.envelope import Entry
+from mta.model.outcome import Failed
+from mta.model.reply import a_reply
+from mta.model.units import format_duration
+from mta.policy.book import Book
+from mta.policy.retry import is_expired
+from mta.queue.scheduler import Scheduler
+from mta.spool.store import Spool
+
+CHUNK = 1000
+
+
+class ExpirySweep:
+    """One spool's sweep."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        scheduler: Scheduler,
+        settler: Settler,
+        clock: Clock,
+        book: Callable[[], Book],
+    ) -> None:
+        self._spool = spool
+        self._scheduler = scheduler
+        self._settler = settler
+        self._clock = clock
+        self._book = book
+
+    async def run(self) -> int:
+        """Sweep once; how many entries expired."""
+        expired = after = 0
+        while True:
+            entries = await asyncio.wrap_future(self._spool.oldest(CHUNK, after))
+            if not entries:
+                return expired
+            now, book = self._clock.now(), self._book()
+            expired += self._expire([each for each in entries if self._is_expired(each, book, now)])
+            if self._age(entries[-1], now) < book.shortest_expiry:
+                return expired
+            after = entries[-1].number
+            while self._settler.is_full:
+                await asyncio.sleep(0.01)
+
+    def _expire(self, entries: list[Entry]) -> int:
+        free = [entry for entry in entries if not self._spool.is_marked(entry)]
+        self._scheduler.forget(free)
+        book = self._book()
+        for entry in free:
+            site = self._scheduler.site(entry.key)
+            limit = format_duration(book.policy(entry.key, site).expire_after)
+            reply = a_reply(451, "4.4.7", f"not delivered within {limit}")
+            self._settler.settle(entry, Failed(reply, local=True), Facts(site=site))
+        return len(free)
+
+    def _is_expired(self, entry: Entry, book: Book, now: float) -> bool:
+        policy = book.policy(entry.key, self._scheduler.site(entry.key))
+        return is_expired(self._age(entry, now), policy.expire_after)
+
+    def _age(self, entry: Entry, now: float) -> float:
+        held_s = self._spool.licence_held_s(now) - entry.message.licence_held_s
+        return now - entry.message.received_at - held_s
