@@ -17,6 +17,7 @@ from mta.bounce.classify import classify
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import Facts, OutboundSession, Owner
 from mta.egress.settle import Settler
+from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
 from mta.model.envelope import Entry, Message, QueueKey, SpillFile
@@ -414,23 +415,30 @@ class Dispatcher(Owner):
         if self._settler.is_full:
             self._gated.append(session)
             return
+        transaction = self.session_next(session)
+        if transaction is not None:
+            session.deliver(transaction)
+
+    def session_next(self, session: OutboundSession) -> Transaction | None:
+        """The session's next transaction, if its body is at hand; else it is reserved while the body is read."""
+        if self._stopping or self._settler.is_full:
+            return None
         batch = self._scheduler.next_batch(session.number, self._clock.now())
         if batch is None:
             self.kick()
-            return
-        entries = batch.entries
-        message = entries[0].message
+            return None
+        entries, message = batch.entries, batch.message
         spool = self._spools[message.spool]
         for entry in entries:
             spool.mark(entry)
         held = self._bodies.get(message)
         if held is not None:
             self._counts.body_cache_hits += 1
-            session.deliver(entries, *held)
-        else:
-            self._counts.body_cache_misses += 1
-            session.reserve()
-            spool.body(message, functools.partial(self._body_read, session, entries))
+            return Transaction(entries, *held)
+        self._counts.body_cache_misses += 1
+        session.reserve()
+        spool.body(message, functools.partial(self._body_read, session, entries))
+        return None
 
     def _body_read(
         self,
@@ -444,7 +452,7 @@ class Dispatcher(Owner):
             logger.error("a body cannot be read", message=entries[0].message.number, error=text)
             session.give_up(entries, outcome)
         else:
-            session.deliver(entries, *result)
+            session.deliver(Transaction(entries, *result))
 
     def room(self) -> None:
         """Commits caught up: the sessions that waited for it go on."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mta.egress.session import Manners, OutboundSession, Owner
+from mta.egress.transaction import Transaction
 from mta.io.connect import open_connection
 from mta.io.deadlines import Deadlines
 from mta.model.envelope import Entry
@@ -170,6 +171,9 @@ class _Waiting(Owner):
         """The session closes by itself and says so again when it is lost."""
 
     def session_free(self, session: OutboundSession) -> None:
+        raise AssertionError("no transaction runs while a session opens")
+
+    def session_next(self, session: OutboundSession) -> Transaction | None:
         raise AssertionError("no transaction runs while a session opens")
 
     def session_outcome(self, session: OutboundSession, entry: Entry, outcome: Outcome) -> None:

@@ -294,15 +294,14 @@ class Arrival:
     def size(self) -> int:
         return self._collector.size
 
-    @property
     def _is_refused(self) -> bool:
         return self._refusal is not None
 
     def add(self, chunk: bytes) -> None:
         """The next bytes; after a refusal they are only counted."""
-        if not self._is_refused:
+        if not self._is_refused():
             self._collector.add(chunk)
-            if self._is_refused:  # the header was read when the message began to spill
+            if self._is_refused():  # the header was read when the message began to spill
                 self._collector.discard()
 
     def discard(self) -> None:

@@ -96,7 +96,7 @@ class Book:
         """The smallest `expire_after` any queue can have, in seconds: nothing younger expires."""
         built_in = QueuePolicy().expire_after
         is_default_set = "expire_after" in self.layers.get(("default",), Layer(BUILT_IN, {})).values
-        found = [
+        found: list[float] = [
             each.values["expire_after"]
             for each in self.layers.values()
             if "expire_after" in each.values

@@ -1,6 +1,6 @@
 """The sweep that finds what has expired, wherever it waits: deferred, in a paused queue, behind a dead host.
 
-From the oldest entry on, and no further than the youngest that could have expired; a chunk at a time, so that nothing else waits for
+From the oldest entry on, no further than the youngest that could have expired; a chunk at a time, so that nothing else waits for
 it. What an attempt finds expired never comes here; what is in flight is left to its attempt. Time under a licence hold does not
 count (`Book.expire_after` is compared with the age less that time), and the clock is the worker's, which never jumps.
 """

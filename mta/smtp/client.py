@@ -170,6 +170,17 @@ class ClientSession:
         """QUIT."""
         self._send(Step.QUIT, "QUIT")
 
+    def checkpoint(self) -> tuple[int, int]:
+        """Where the commands put down now begin, for `rollback`."""
+        return len(self._outgoing), len(self.awaiting)
+
+    def rollback(self, checkpoint: tuple[int, int]) -> None:
+        """Take back the commands put down since; none of them may have been sent."""
+        outgoing, awaiting = checkpoint
+        del self._outgoing[outgoing:]
+        while len(self.awaiting) > awaiting:
+            self.awaiting.pop()
+
     def take_outgoing(self) -> bytes:
         """All that is to be sent now, for one write; b"" for nothing."""
         wire = b"".join(self._outgoing)

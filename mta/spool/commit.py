@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -254,7 +254,7 @@ class GroupCommit:
     def _lack_room(self, operations: list[Write], batch: Batch) -> None:
         """No room: this batch's messages are refused, the rest is kept and tried again; it is bounded by who sends it."""
         no_room = SpoolFull("no room on the disk of the spool")
-        self._refuse(list(batch.accepts), no_room)
+        self._refuse(batch.accepts, no_room)
         self._remove_bodies([op.body_file for op in batch.accepts if op.body_file])
         kept: list[Write] = [op for op in operations if not isinstance(op, Accept)]
         first_time, self._no_room = not self._no_room, True
@@ -284,13 +284,12 @@ class GroupCommit:
         broken = SpoolError(f"the disk of the spool failed: {error}")
         broken.__cause__ = error
         self._broken = broken
-        self._refuse(operations, broken)
         self._kept = []
-        self._post(self._on_broken, broken)
+        # In one turn of the loop: who hears a refusal can already see that the spool is broken.
+        self._post_all([(self._on_broken, (broken,)), *_refusals(operations, broken)])
 
-    def _refuse(self, operations: list[Write], error: SpoolError) -> None:
-        calls: list[Call] = [(op.done, (error,)) for op in operations if isinstance(op, Accept)]
-        self._post_all(calls)
+    def _refuse(self, operations: Iterable[Write], error: SpoolError) -> None:
+        self._post_all(_refusals(operations, error))
 
     def _tell(self, batch: Batch, written: Written) -> None:
         accepted = (None,)
@@ -403,3 +402,7 @@ class GroupCommit:
         # The loop is closed: nobody is left to be told.
         with contextlib.suppress(RuntimeError):
             self._post_to_loop(Completions(self._post_to_loop, calls).run)
+
+
+def _refusals(operations: Iterable[Write], error: SpoolError) -> list[Call]:
+    return [(op.done, (error,)) for op in operations if isinstance(op, Accept)]

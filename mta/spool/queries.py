@@ -90,6 +90,10 @@ _ORDERS = {
 }
 
 
+def _split_row(row: list[Any]) -> tuple[list[str], list[Any]]:
+    return row[:2], [*row[2:11], bool(row[11])]
+
+
 class Queries:
     """All the spool's reads. Every method runs in the spool's thread."""
 
@@ -218,7 +222,7 @@ class Queries:
             raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
         text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
         rows = decode_rows(fetch(self._cursor, text, (match, match, limit))[0][0])
-        return [QueueRow(QueueKey(*row[:2]), *row[2:11], bool(row[11])) for row in rows]
+        return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
 
     def held_jobs(self) -> dict[str, str]:
         """The jobs on hold, with the reasons."""

@@ -77,6 +77,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self._spool.loop.until(lambda: done or self._spool.broken)
         if done:
             self._apply_settled(numbers)
+        self._wait()
 
     @rule(key=keys)
     def evict(self, key: QueueKey) -> None:
@@ -84,14 +85,13 @@ class SpoolMachine(RuleBasedStateMachine):
             waiting = [entry.due for entry in self._there.values() if entry.key == key]
             self._spool.spool.evict(key, min(waiting, default=None))
             self._loaded.discard(key)
-            # Evicted and due at the very moment up to which all has been found, it is due a moment later.
-            self._clock.time += 0.001
+            self._wait()
 
     @rule(key=keys, paused=st.booleans())
     def pause(self, key: QueueKey, paused: bool) -> None:
         if not self._spool.broken:
             self._spool.spool.postpone(QueueState(key, paused=paused), None)
-            self._spool.spool.call(lambda _: None)
+            self._wait()
             (self._paused.add if paused else self._paused.discard)(key)
 
     @rule(seconds=st.integers(0, 60))
@@ -114,7 +114,12 @@ class SpoolMachine(RuleBasedStateMachine):
         self._open()
         for key in unsure:  # whether that was written nobody knows
             self._spool.spool.postpone(QueueState(key, paused=True), None)
+        self._wait()
         self._look()
+
+    def _wait(self) -> None:
+        """Until all that was handed over is written: the same steps then meet the same disk."""
+        self._spool.loop.until(self._spool.spool.call(lambda _: None).done)
 
     def _look(self) -> None:
         """Compare with what the disk has, and go on from there."""
@@ -150,6 +155,8 @@ class SpoolMachine(RuleBasedStateMachine):
     def every_queue_with_something_due_is_found(self) -> None:
         if self._spool.broken or self._faults.exists():
             return
+        # What becomes due at the very moment up to which all has been found is due a moment later.
+        self._clock.time += 0.001
         names, _ = self._spool.due_queues()
         self._loaded.update(QueueKey(*name.split("/")) for name in names)
         now = self._clock.time

@@ -1,0 +1,62 @@
+"""One message to its recipients in one queue, on one connection: from MAIL to the reply to its final dot.
+
+Keeps what each recipient was told, so that every entry gets exactly one outcome, however the transaction ends.
+"""
+
+from mta.model.envelope import Entry, SpillFile
+from mta.model.outcome import Deferred, Extent, Outcome
+from mta.model.reply import Reply
+from mta.smtp.steps import Step
+
+
+class Transaction:
+    """Entries of one message; `refused` holds those that were answered before the dot was."""
+
+    __slots__ = (
+        "body",
+        "body_begun",
+        "dot_sent",
+        "entries",
+        "mail_taken",
+        "named",
+        "prefix",
+        "refused",
+    )
+
+    def __init__(self, entries: list[Entry], prefix: bytes, body: bytes | SpillFile) -> None:
+        self.entries = entries
+        self.prefix = prefix
+        self.body = body
+        self.refused: dict[Entry, Outcome] = {}
+        self.named = 0  # entries named with RCPT so far, where one waits for each reply
+        self.mail_taken = False
+        self.body_begun = False
+        self.dot_sent = False
+
+    @property
+    def is_refused_whole(self) -> bool:
+        """No recipient is left to send the message to."""
+        return len(self.refused) == len(self.entries)
+
+    def refuse(self, entry: Entry, outcome: Outcome) -> None:
+        """This recipient was refused; what was said first holds."""
+        self.refused.setdefault(entry, outcome)
+
+    def refuse_all(self, outcome: Outcome) -> None:
+        """The sender was refused, and so all recipients that were not before."""
+        for entry in self.entries:
+            self.refused.setdefault(entry, outcome)
+
+    def lost(self, why: Deferred) -> Deferred:
+        """What it means for the entries that the connection went now.
+
+        From the body on it counts against the message: one that breaks every connection must not block its queue. After the
+        dot the message may have been taken (RFC 5321 §4.5.3.2.6), and may arrive twice.
+        """
+        if not self.body_begun:
+            return why
+        text = why.reply.text
+        if self.dot_sent and Step.END_OF_DATA.words not in text:
+            text = f"{text} while {Step.END_OF_DATA.words}"
+        reply = Reply(why.reply.code, why.reply.enhanced, (text,))
+        return Deferred(reply, Extent.MESSAGE, local=True, may_repeat=self.dot_sent)
