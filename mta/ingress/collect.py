@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from mta.mime.headers import CRLF
 from mta.model.envelope import SpillFile
 
 SPILL_AT = 1_048_576
@@ -95,8 +96,12 @@ class Collector:
         self._chunks.append(chunk)
         self.held += size
         self._memory.take(size)
-        if self.held > SPILL_AT or (self.held > SPILL_AT_WHEN_TIGHT and self._memory.is_tight):
+        if self.held > SPILL_AT or (self._memory.is_tight and self._may_spill()):
             self._begin_spill()
+
+    def _may_spill(self) -> bool:
+        """Whether the header is here whole; one that ends just between two chunks is seen by the size alone."""
+        return self.held > SPILL_AT_WHEN_TIGHT or any(CRLF + CRLF in each for each in self._chunks)
 
     def content(self) -> bytes:
         """All of a message that did not spill."""

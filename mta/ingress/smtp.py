@@ -30,7 +30,7 @@ from mta.smtp.server import NEED_DATA, Chunk, EndOfData, ServerSession
 
 logger = structlog.get_logger()
 
-# A client gets this long to begin before `min_data_rate` is held against it.
+# A client gets this long to begin, or as long as it may be silent if that is less, before `min_data_rate` is held against it.
 RATE_GRACE_S = 60.0
 # Our own answer (a commit, a signature, the governor) may take this long; after that something of ours is stuck.
 ANSWER_TIMEOUT_S = 120.0
@@ -305,7 +305,7 @@ class SmtpConnection(asyncio.Protocol):
         assert self._arrival is not None
         return (
             self._data_started
-            + RATE_GRACE_S
+            + min(RATE_GRACE_S, self._client.rules.command_timeout)
             + self._arrival.size / self._client.rules.min_data_rate
         )
 

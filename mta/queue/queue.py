@@ -109,6 +109,7 @@ class Queue:
         "idle",
         "is_dirty",
         "is_expiring",
+        "is_forced",
         "is_from_disk",
         "is_recalling",
         "is_refilling",
@@ -184,6 +185,7 @@ class Queue:
         self.is_resolving = False
         self.is_expiring = False
         self.is_from_disk = False
+        self.is_forced = False  # the operator asked for a try: what is held against the site is void
 
     def push(self, entry: Entry) -> None:
         """Append to `ready`; the caller has put it into `known`."""

@@ -356,6 +356,10 @@ class Scheduler:
         if isinstance(result, Route):
             queue.route, queue.route_at, queue.verdict = result, now, None
             self._go_to(queue, result.site)
+            if queue.is_forced and queue.destination is not None:
+                queue.is_forced = False
+                queue.destination.works()
+                self._end_probe(queue.destination)
         elif isinstance(result, Failed):
             queue.verdict, queue.verdict_until = result, now + VERDICT_TTL_S
         else:
@@ -556,7 +560,9 @@ class Scheduler:
         if state.paused:
             return NEVER
         destination = queue.destination
-        return max(state.next_at, destination.until) if destination else state.next_at
+        if destination is None or queue.is_forced:
+            return state.next_at
+        return max(state.next_at, destination.until)
 
     def _rest(self, queue: Queue, until: float, now: float) -> None:
         """Nothing may start before `until`: it keeps nothing in memory that the disk has."""
@@ -842,9 +848,8 @@ class Scheduler:
         queue.verdict = None
         if queue.disk is Disk.KNOWN:
             queue.disk = Disk.MAYBE  # the operator may have changed what is there
-        if queue.destination is not None:
-            queue.destination.works()
-            self._end_probe(queue.destination)
+        queue.route = None  # looked up anew: the operator may have had it changed
+        queue.is_forced = True
         self._mark(queue)
 
     # Connections at rest

@@ -4,7 +4,7 @@ A row that cannot be read never stops the others: it is held as unreadable and r
 """
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec

@@ -366,7 +366,11 @@ class World:
             due = [row for row in rows if row.due <= self.time][: action.limit]
             later = next((row.due for row in rows if row.due > self.time), None)
             entries = [self._entry(row) for row in due]
-            self.soon(lambda: self.scheduler.refilled(action.key, entries, later, self.time))
+            # Later than settles that are committed after it: what it shows may be gone.
+            self.after(
+                4 * self.disk_s,
+                lambda: self.scheduler.refilled(action.key, entries, later, self.time),
+            )
 
         self.on_disk(read)
 

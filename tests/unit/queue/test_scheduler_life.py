@@ -188,8 +188,7 @@ def test_entries_the_driver_never_settled_are_ready_again() -> None:
     world.run(1)
     (connection,) = world.leases
     world.tempers["one.test"] = Temper()
-    world.scheduler.closed(connection, None, world.time)
-    world.kick()
+    world._lost(connection, None)
     assert world.scheduler.entries_in_memory(KEY) == (1, 0)
     world.run(1)
     assert world.delivered[number] == 1

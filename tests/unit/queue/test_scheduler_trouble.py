@@ -56,7 +56,7 @@ def test_the_first_success_ends_the_backoff() -> None:
 
 
 def test_421_in_every_dialogue_is_backoff_and_costs_no_try_but_one_of_the_suspect() -> None:
-    world = a_world(backoff_initial=60.0)
+    world = a_world(backoff_initial=60.0, max_connections=1)
     world.tempers["one.test"] = Temper(outcome=lambda e: CLOSING)
     numbers = [world.accept("one.test")[0] for _ in range(5)]
     world.run(1)

@@ -1,0 +1,77 @@
+"""The power is cut under a loop-mounted ext4 with spool and records on it; the clients' ledger and the sink stand elsewhere.
+
+After each cut the disk is mounted again – the journal is replayed, what was not synced is gone – and the server starts in what it
+takes for another boot of the machine. Nothing acknowledged is lost, large bodies in files of their own are whole, each delivery
+stands in the records once, and what was repeated says so (reliability.md F3, "A kill is not a power cut").
+"""
+
+import random
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.crash.disks import LoopDisk, a_loop_disk, in_a_boot_of_its_own
+from tests.crash.load import LARGE, SMALL, Ledger, Load
+from tests.crash.verdict import (
+    a_sink,
+    delivering_to,
+    drain,
+    ended,
+    judge,
+    read_records,
+    read_saved_records,
+    start_until_ready,
+)
+from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.root
+
+SIZES = (*SMALL * 4, LARGE[0])
+
+
+def new_boot(boot: Path) -> None:
+    """The machine was off: its next boot has another id."""
+    boot.write_text(f"{uuid.uuid4()}\n")
+
+
+def cut_at_random(daemon: Daemon, disk: LoopDisk, ledger: Ledger, rng: random.Random) -> None:
+    """One life of the server, ended by a power cut."""
+    start_until_ready(daemon)
+    read_saved_records(daemon)
+    with Load(daemon.port, ledger, sizes=SIZES):
+        time.sleep(rng.uniform(0.1, 1.5))
+        disk.cut_power()
+        # Clients go on for a moment: nobody may hear a 250 any more.
+        time.sleep(rng.uniform(0, 0.2))
+        daemon.kill()
+    disk.unmount()
+    disk.mount()
+
+
+@pytest.mark.parametrize("cuts", [3, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_power_cut_takes_nothing_acknowledged_and_leaves_the_records_consistent(
+    tmp_path: Path, cuts: int
+) -> None:
+    ledger, rng, boot = Ledger(), random.Random(), tmp_path / "boot"
+    with a_loop_disk(tmp_path) as disk, a_sink(tmp_path, delay_ms=5) as sink:
+        daemon = Daemon(
+            tmp_path,
+            default=delivering_to(sink.port),
+            server="total_connections = 24",
+            disk=disk.path,
+            command=in_a_boot_of_its_own(boot),
+        )
+        with ended(daemon):
+            for _ in range(cuts):
+                new_boot(boot)
+                cut_at_random(daemon, disk, ledger, rng)
+                read_records(disk.path, torn_tail=True)
+            new_boot(boot)
+            start_until_ready(daemon)
+            drain(daemon)
+            assert daemon.stop() == 0
+        verdict = judge(ledger, sink, read_records(disk.path))
+        verdict.require()
+        assert [each for each in disk.path.glob("spool/*.bodies/*/*")] == []
