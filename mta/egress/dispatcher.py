@@ -32,6 +32,8 @@ from mta.spool.bodies import BodyCache
 
 logger = structlog.get_logger()
 
+RUN_BUDGET_S = 0.004  # of the loop's time in one piece
+
 FindRoute = Callable[[QueueKey], Awaitable[Route | Deferred | Failed]]
 BodyRead = Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None]
 
@@ -136,6 +138,7 @@ class Dispatcher(Owner):
             deque()
         )  # free, while too many outcomes await their commit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: deque[actions.Action] = deque()
         self._kicked = False
         self._stopping = False
         self._wake: asyncio.TimerHandle | None = None
@@ -189,15 +192,24 @@ class Dispatcher(Owner):
     # -- actions --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Carry out what is to be done, in order, and never long at a time: 4,000 queues may wake at once."""
         self._kicked = False
         if self._stopping:
             return
-        for action in self._scheduler.next_actions(self._clock.now()):
+        if not self._pending:
+            self._pending.extend(self._scheduler.next_actions(self._clock.now()))
+        # Not the loop's time: that stands still within a turn.
+        until = self._clock.now() + RUN_BUDGET_S
+        while self._pending:
+            action = self._pending.popleft()
             try:
                 self._do[type(action)](action)
             except Exception:  # a task border: one action's fault must not stop the others
                 self._counts.bugs += 1
                 logger.exception("a fault of ours in an action", action=repr(action))
+            if self._pending and self._clock.now() > until:
+                self.kick()
+                return
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -269,6 +281,8 @@ class Dispatcher(Owner):
             self._sessions[number] = session
             self._governor.connected(action.lease)
             self._scheduler.opened(number, self._clock.now())
+            if self._stopping:
+                session.close("stopping")  # it was still opening when the others were told
             self.kick()
         except asyncio.CancelledError:
             why = Deferred(a_reply(421, "4.3.2", "stopping"), Extent.CONNECTION, local=True)

@@ -213,13 +213,8 @@ class OutboundSession(asyncio.Protocol):
         why = self._why
         if why is None and (self._running or not (self.is_ready or self._closing)):
             words = self._waiting_for.words
-            why = Deferred(
-                a_reply(
-                    451, "4.4.2", f"connection lost while {words}" + (f" ({exc})" if exc else "")
-                ),
-                Extent.CONNECTION,
-                local=True,
-            )
+            text = f"connection lost while {words}" + (f" ({exc})" if exc else "")
+            why = self._cut_short("4.4.2", text)
         self._fail_running(why)
         self.owner.session_lost(self, why)
 
@@ -234,12 +229,13 @@ class OutboundSession(asyncio.Protocol):
         if self._closing:
             self._abort(None)
             return
-        words = self._waiting_for.words
-        self._abort(
-            Deferred(
-                a_reply(451, "4.4.1", f"timed out while {words}"), Extent.CONNECTION, local=True
-            )
-        )
+        self._abort(self._cut_short("4.4.1", f"timed out while {self._waiting_for.words}"))
+
+    def _cut_short(self, enhanced: str, text: str) -> Deferred:
+        """Lost or too slow; in a TLS handshake that is a failure of TLS (`opportunistic` then tries without)."""
+        shaking_hands = self._tls_task is not None and not self.facts.tls_protocol
+        reply = a_reply(451, "4.7.5" if shaking_hands else enhanced, text)
+        return Deferred(reply, Extent.CONNECTION, local=True)
 
     # -- replies ------------------------------------------------------------------------------------------------
 

@@ -227,8 +227,12 @@ class SmtpConnection(asyncio.Protocol):
         transport.close()
 
     def stop_when_idle(self) -> None:
-        """The server is stopping: go now if no transaction runs, else once it is over."""
-        if self._mail is None:
+        """The server is stopping: go now if no transaction runs, else once it is over.
+
+        While a message is being committed its client must hear of it: after a 421 it would send it again.
+        """
+        session = self._session
+        if self._mail is None and not session.awaits_reply and not session.should_close:
             self.close_with(replies.SHUTTING_DOWN)
 
     # -- the dialogue -------------------------------------------------------------------------------------------
@@ -253,6 +257,8 @@ class SmtpConnection(asyncio.Protocol):
         finally:
             self._pumping = False
         self._flush()
+        if self._service.is_stopping:
+            self.stop_when_idle()
 
     def _answer(self, reply: Reply) -> None:
         """Answer the event the session waits with; go on with what the client has sent meanwhile."""

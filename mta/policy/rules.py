@@ -145,7 +145,7 @@ class ServerRules:
     total_message_rate: Rate | None = None
     min_free: float | int = 0.1  # a share of the file system (float below 1) or bytes (int)
     intake_memory: int = 268_435_456
-    body_cache: int = 134_217_728
+    body_cache: int = 33_554_432
     dns_servers: tuple[str, ...] = ()  # "ip" or "ip:port"; empty: /etc/resolv.conf
     dns_timeout: float = 5.0
     # What the followers have not read yet; past it intake answers 452, for accounting is never

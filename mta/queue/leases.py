@@ -3,7 +3,8 @@
 At most `MAX_REQUESTS` requests are out, at most four of them waiting at the same full key: the governor then orders few, and
 what a queue no longer wants is not asked for. Of the four, two are for queues without a connection and two for those that
 want one more. (In one common line, the greedy took all four places, got nothing, for they have their share, and kept out those
-for whom holders would have made room.) The others are parked at that key, in order.
+for whom holders would have made room.) Among the greedy, who has fewer connections takes the place of who has more. The others
+are parked at that key, in order; so are requests beyond the four, once it is heard that the key is full.
 
 All of it is counted in scans of at most 64 requests; never over queues.
 """
@@ -64,6 +65,7 @@ class LeaseDesk:
         self._yielding: set[str] = set()
         self._asked: dict[int, _Asked] = {}
         self._next_number = 1
+        self._displaced: list[int] = []
         # Parked because 64 are out, not at any key.
         self._line: tuple[deque[Queue], deque[Queue]] = (deque(), deque())
 
@@ -71,13 +73,19 @@ class LeaseDesk:
         return len(self._asked)
 
     def ask(self, queue: Queue, demand: Demand, rates: RateDemand) -> RequestLease | None:
-        """A request for one more connection, or None: the queue is parked and will be marked when it is its turn."""
+        """A request for one more connection, or None: the queue is parked and will be marked when it is its turn.
+
+        Look at `take_displaced` then.
+        """
         is_greedy = bool(queue.connections or queue.requests)
         names = sorted((name for name, _ in demand), key=lambda name: not name.endswith(UNPROVEN))
         full = next((c for c in map(self.cells.get, names) if c is not None and c.waiting), None)
         if full is not None and self._places(full, is_greedy) <= 0:
-            self._park(queue, full.parked, is_greedy)
-            return None
+            richest = self._richest(full) if is_greedy else None
+            if richest is None or _wealth(self._asked[richest].queue) < _wealth(queue) + 2:
+                self._park(queue, full.parked, is_greedy)
+                return None
+            self._displace(richest, full)
         if len(self._asked) >= (MAX_GREEDY if is_greedy else MAX_REQUESTS):
             self._park(queue, self._line, is_greedy)
             return None
@@ -129,6 +137,13 @@ class LeaseDesk:
         if cell is None:
             return None
         cell.waiting, cell.yielding = waiting, yielding
+        if waiting:
+            for is_greedy in (False, True):
+                here = [
+                    n for n, asked in self._asked.items() if _waits_at(asked, is_greedy) is cell
+                ]
+                for number in here[PLACES_AT_A_KEY:]:
+                    self._displace(number, cell)
         if yielding:
             self._yielding.add(name)
         else:
@@ -152,23 +167,41 @@ class LeaseDesk:
         return found
 
     def is_contested(self, demand: Demand) -> bool:
-        """Whether others wait for the share of the unproven."""
-        for name, _ in demand:
-            if name.endswith(UNPROVEN):
-                cell = self.cells.get(name)
-                if cell is not None and (cell.waiting or cell.parked[0] or cell.parked[1]):
-                    return True
+        """Whether others wait for one of these keys, those of the unproven above all.
+
+        A queue waits at the first full key, so that others want the share of the unproven may show at a wider key only.
+        """
+        for cell in map(self.cells.get, (name for name, _ in demand)):
+            if cell is None:
+                continue
+            if cell.waiting or any(cell.parked):
+                return True
+            if cell.refs > 1 and cell.name.endswith(UNPROVEN):
+                return True
         return False
 
     def _places(self, cell: Cell, is_greedy: bool) -> int:
-        """Places of this kind still free at a full key; a request waits at the first full one of its keys."""
-        taken = sum(
-            1
-            for asked in self._asked.values()
-            if asked.is_greedy is is_greedy
-            and next((c for c in asked.cells if c.waiting), None) is cell
-        )
+        """Places of this kind still free at a full key."""
+        taken = sum(1 for a in self._asked.values() if _waits_at(a, is_greedy) is cell)
         return PLACES_AT_A_KEY - taken
+
+    def _richest(self, cell: Cell) -> int | None:
+        """The greedy request at this key whose queue has the most connections."""
+        here = [number for number, a in self._asked.items() if _waits_at(a, True) is cell]
+        return max(here, key=lambda n: _wealth(self._asked[n].queue), default=None)
+
+    def _displace(self, number: int, cell: Cell) -> None:
+        """Take a request back and park its queue."""
+        asked = self._asked.pop(number)
+        asked.queue.requests.discard(number)
+        self._displaced.append(number)
+        self._park(asked.queue, cell.parked, asked.is_greedy)
+        self.let_go(asked.cells)
+
+    def take_displaced(self) -> list[int]:
+        """Requests to withdraw, for others go first."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
 
     def _park(
         self, queue: Queue, lines: tuple[deque[Queue], deque[Queue]], is_greedy: bool
@@ -204,3 +237,14 @@ class LeaseDesk:
     def _drop_if_unused(self, cell: Cell) -> None:
         if cell.is_unused and self.cells.get(cell.name) is cell:
             del self.cells[cell.name]
+
+
+def _waits_at(asked: _Asked, is_greedy: bool) -> Cell | None:
+    """Where a request of this kind waits: at the first full one of its keys."""
+    if asked.is_greedy is not is_greedy:
+        return None
+    return next((cell for cell in asked.cells if cell.waiting), None)
+
+
+def _wealth(queue: Queue) -> int:
+    return len(queue.connections)

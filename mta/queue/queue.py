@@ -185,7 +185,9 @@ class Queue:
         self.is_resolving = False
         self.is_expiring = False
         self.is_from_disk = False
-        self.is_forced = False  # the operator asked for a try: what is held against the site is void
+        self.is_forced = (
+            False  # the operator asked for a try: what is held against the site is void
+        )
 
     def push(self, entry: Entry) -> None:
         """Append to `ready`; the caller has put it into `known`."""

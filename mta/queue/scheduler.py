@@ -14,92 +14,37 @@ number, or was settled while the read ran.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.envelope import Entry, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import a_reply
-from mta.model.units import format_duration
-from mta.policy.retry import backoff_delay, dns_delay, is_expired, retry_delay
+from mta.policy.retry import is_expired, retry_delay
 from mta.queue import actions
-from mta.queue.actions import NEVER, Action, QueueState, RateDemand, Route
-from mta.queue.alarms import Alarms, Owner
+from mta.queue.actions import NEVER, Action, QueueState, Route
+from mta.queue.alarms import Owner
 from mta.queue.answers import EXPIRED, GONE, Batch, Decision, Wait
+from mta.queue.connecting import Connecting
 from mta.queue.explain import explain_evicted, explain_queue
-from mta.queue.finding import Finder, ResolveLanes
-from mta.queue.leases import Cell, LeaseDesk
-from mta.queue.queue import NO_LIMIT, Connection, Disk, PolicySource, Queue, entry_id
-from mta.queue.window import Destination, Destinations
+from mta.queue.memory import Options
+from mta.queue.queue import Connection, Disk, PolicySource, Queue, entry_id
+from mta.queue.trouble import EXPIRY_STATUS, is_of_the_queue
 
 __all__ = ["Batch", "Decision", "Options", "Scheduler", "Wait"]
 
-# A connection that others wait for serves at least one message, and then until one of these is over.
-QUANTUM_MESSAGES = 100
-QUANTUM_S = 1.0
-GROUPS_PER_CONNECTION = (
-    3  # one more connection is worth its handshakes from so many waiting transactions on
-)
-REQUESTS_AT_ONCE = (
-    4  # of one queue; the next follow as these are answered, a turn of the loop later
-)
-ROUTE_TTL_S = 60.0  # the resolver's cache knows the true one and answers at once
 VERDICT_TTL_S = 60.0  # how long "this domain takes no mail" holds for what is read from disk
-CONTESTED_TIMEOUT_S = 2.0  # to connect to an unproven destination while others wait to try theirs
-TOKEN_PATIENCE_S = 240.0  # an open connection that waits for its rate; hosts hang up at 300 s (RFC 5321 §4.5.3.2.7)
-TOKEN_BLOCK_S = 0.1  # so many seconds' worth of tokens are asked for at once
-SLOW_RATE_S = 1.0  # from this interval on a queue does not connect before its next attempt is due
-DNS_OUTAGE_FAILURES = 3  # in a row, over all queues
 NO_PROGRESS_S = (
     1.0  # a read that brought nothing, though it said there was more, is not repeated at once
 )
 SWEEP = 100  # queues that learn of a new book in one turn
-TIMER_EARLY_S = 0.005  # a loop's timer may fire this early
 
-EXPIRY_STATUS = "4.4.7"  # RFC 3463: delivery time expired
-_OF_THE_QUEUE = frozenset({Extent.CONNECTION, Extent.SITE})
 _NO_VMTA = Deferred(
     a_reply(451, "4.3.5", "its virtual MTA is not in the configuration"), Extent.SITE, local=True
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Bounds of what stands in memory."""
-
-    window: int = 1000  # entries of one queue
-    max_active: int = 4000  # queues
-    max_resolving: int = 200
-
-
-class Scheduler:
+class Scheduler(Connecting):
     """No entry is lost or in flight twice, and every queue that waits can say why."""
-
-    def __init__(self, book: PolicySource, options: Options | None = None) -> None:
-        options = options or Options()
-        self.steps = 0  # queues attended to and alarms that rang, ever
-        self.licence_held_s = 0.0  # the spool's total: time that does not count for expiry
-        self._book = book
-        self._generation = 0
-        self._window = options.window
-        self._low = options.window // 4  # a refill is asked when no more than this is ready …
-        self._fits = options.window * 3 // 4  # … and no more than this is in memory
-        self._max_active = options.max_active
-        self._queues: dict[QueueKey, Queue] = {}
-        self._connections: dict[int, Connection] = {}
-        self._next_connection = 1
-        self._asks: dict[int, tuple[Queue, RateDemand]] = {}
-        self._next_ask = 1
-        self._destinations = Destinations()
-        self._desk = LeaseDesk()
-        self._finder = Finder(options.max_active)
-        self._resolves = ResolveLanes(options.max_resolving)
-        self._dns_failures = 0  # in a row
-        self._evicted_lately: dict[QueueKey, None] = {}
-        self._alarms = Alarms()
-        self._dirty: list[Queue] = []
-        self._sweep: list[Queue] = []
-        self._actions: list[Action] = []
-        self._wake_at: float | None = None
 
     # What the dispatcher may ask
 
@@ -230,7 +175,7 @@ class Scheduler:
         conn = queue.flying.pop(entry, None) if queue is not None else None
         if conn is not None or queue is None:
             if queue is not None and conn is not None:
-                if not isinstance(outcome, Delivered) and _is_of_the_queue(outcome):
+                if not isinstance(outcome, Delivered) and is_of_the_queue(outcome):
                     if self._keep(queue, conn, entry, outcome, now):
                         return None
                 else:
@@ -389,6 +334,7 @@ class Scheduler:
         cell = self._desk.wanted(governor_key, waiting, waiting if yielding is None else yielding)
         if cell is None:
             return
+        self._withdraw_displaced()
         for conn in list(cell.idle) if cell.room_wanted > 0 else ():
             if cell.room_wanted <= 0:
                 break
@@ -504,6 +450,25 @@ class Scheduler:
         self._generation += 1
         self._sweep = list(self._queues.values())
 
+    def _start_over(self, key: QueueKey, now: float) -> None:
+        state = QueueState(key)
+        self._actions.append(actions.Postpone(state))
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= self._max_active:
+                self._put_row_right(key, now)
+                return
+            queue = self._activate(state, is_from_disk=False)
+        queue.state, queue.is_recalling, queue.is_expiring = state, False, False
+        queue.verdict = None
+        if queue.disk is Disk.KNOWN:
+            queue.disk = Disk.MAYBE  # the operator may have changed what is there
+        queue.route = None  # looked up anew: the operator may have had it changed
+        queue.is_forced = True
+        self._mark(queue)
+
+    # One queue's turn
+
     def next_actions(self, now: float) -> list[Action]:
         """What to do, after facts were told or when a WakeAt is over."""
         while (rung := self._alarms.pop(now)) is not None:
@@ -524,8 +489,6 @@ class Scheduler:
         self._set_wake(now)
         found, self._actions = self._actions, []
         return found
-
-    # One queue's turn
 
     def _attend(self, queue: Queue, now: float) -> None:
         if queue.generation != self._generation:
@@ -620,450 +583,9 @@ class Scheduler:
         if not queue.known and not queue.connections and queue.disk is Disk.KNOWN:
             self._evict(queue, queue.next_due)
 
-    def _want_nothing(self, queue: Queue) -> None:
-        if queue.requests or queue.parked is not None:
-            numbers, cells = self._desk.withdraw(queue)
-            self._actions.extend(map(actions.WithdrawRequest, numbers))
-            self._mark_all(self._desk.next_parked(cells))
-        if queue.tokens:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
-        self._leave_probe(queue)
-
-    def _wake_idle(self, queue: Queue, now: float) -> None:
-        """As many idle connections work as there are transactions."""
-        count = min(len(queue.idle), queue.groups)
-        if not count:
-            return
-        if queue.attempt_rates:
-            count = min(count, self._tokens_left(queue, now))
-            if count <= 0:
-                self._ask_tokens(queue, now)
-                return
-        for _ in range(count):
-            conn = queue.idle[-1]
-            self._wake(conn)
-            self._actions.append(actions.Deliver(conn.number))
-
-    def _want_connections(self, queue: Queue, now: float) -> None:
-        """Ask for as many more connections as what is ready is worth."""
-        have = len(queue.connections) + len(queue.requests)
-        groups = max(queue.groups, len(queue.ready) // queue.max_recipients)
-        wanted = -(-groups // GROUPS_PER_CONNECTION)
-        queue.enough = NO_LIMIT  # until what is waited for marks the queue
-        if wanted <= have or have >= self._most_connections(queue, now):
-            if wanted <= have:
-                queue.enough = GROUPS_PER_CONNECTION * have
-            return
-        if now < queue.not_before:
-            self._set_alarm(queue, queue.not_before)
-            return
-        route = queue.route
-        if route is None or now - queue.route_at > ROUTE_TTL_S:
-            self._resolve(queue)
-            return
-        if not self._may_probe(queue):
-            return
-        wanted = min(wanted, self._most_connections(queue, now))
-        destination = queue.destination
-        is_unproven = destination is None or not destination.is_proven
-        demand = self._book.demand(queue.key, route.site, is_unproven)
-        for _ in range(min(wanted - have, REQUESTS_AT_ONCE - len(queue.requests))):
-            request = self._desk.ask(queue, demand, queue.connect_rates)
-            if request is None:
-                return
-            self._actions.append(request)
-
-    def _most_connections(self, queue: Queue, now: float) -> int:
-        policy, destination = queue.policy, queue.destination
-        most = NO_LIMIT if policy.max_connections is None else policy.max_connections
-        if policy.domain_max_connections is not None:
-            most = min(most, policy.domain_max_connections)
-        if destination is not None:
-            if destination.is_probed:
-                return 1
-            bears = destination.bears(now)
-            if bears is not None and bears < most:
-                most = bears
-                self._set_alarm(queue, destination.grows_at(now))
-        for _, rate in queue.attempt_rates:
-            most = min(most, max(1, int(rate.per_second)))  # more would only wait for tokens
-        return most
-
-    def _may_probe(self, queue: Queue) -> bool:
-        destination = queue.destination
-        if destination is None or not destination.is_probed:
-            return True
-        if destination.prober is None:
-            destination.prober = queue
-        if destination.prober is queue:
-            destination.waiting.pop(queue, None)
-            return True
-        destination.waiting[queue] = None
-        self._mark(destination.prober)  # it may have nothing left to try with
-        return False
-
-    def _leave_probe(self, queue: Queue) -> None:
-        destination = queue.destination
-        if destination is not None and not queue.connections and not queue.requests:
-            self._quit_probe(queue, destination)
-
-    def _quit_probe(self, queue: Queue, destination: Destination) -> None:
-        destination.waiting.pop(queue, None)
-        if destination.prober is queue:
-            self._end_probe(destination)
-
-    def _end_probe(self, destination: Destination) -> None:
-        destination.prober = None
-        waiting, destination.waiting = destination.waiting, {}
-        self._mark_all(waiting)
-
-    def _resolve(self, queue: Queue) -> None:
-        if not queue.is_resolving:
-            queue.is_resolving = True
-            if not self._resolves.is_running(queue.key):
-                self._resolves.add(queue.key, is_from_disk=queue.is_from_disk)
-                self._next_resolves()
-
-    def _next_resolves(self) -> None:
-        while (key := self._resolves.next()) is not None:
-            self._actions.append(actions.Resolve(key))
-
-    def _open(self, queue: Queue, route: Route, lease: int, cells: list[Cell]) -> None:
-        number = self._next_connection
-        self._next_connection += 1
-        destination = queue.destination or self._destinations.of(route.site, queue.key)
-        conn = Connection(number, queue, cells, destination)
-        self._connections[number] = queue.connections[number] = conn
-        timeout = queue.policy.connect_timeout
-        if not destination.is_proven:
-            demand = self._book.demand(queue.key, route.site, True)
-            if self._desk.is_contested(demand):
-                timeout = min(timeout, CONTESTED_TIMEOUT_S)
-        self._actions.append(actions.OpenConnection(number, queue.key, lease, route, timeout))
-
-    # Trouble and its end
-
-    def _keep(
-        self, queue: Queue, conn: Connection, entry: Entry, outcome: Deferred | Failed, now: float
-    ) -> bool:
-        """The queue was refused under this entry, which goes back to the head of its queue; False: it pays for it.
-
-        Twice running under the same message, and the message is suspected: it waits for its own time, and others try.
-        """
-        destination = conn.destination
-        message = entry.message
-        suspect = message.number << 8 | message.spool
-        if not conn.failed:  # the first entry of the transaction speaks for all
-            is_again, destination.suspect = destination.suspect == suspect, suspect
-            queue.suspect = suspect if is_again else 0
-            conn.failed = True
-            self._stop_working(conn)
-            self._fail(queue, outcome, now)
-        if queue.suspect == suspect:
-            return False
-        queue.push_front(entry)
-        return True
-
-    def _note_answer(self, queue: Queue, conn: Connection, outcome: Outcome) -> None:
-        """A message or recipient was taken or refused on its own account: the destination works."""
-        if not isinstance(outcome, Delivered) and outcome.local:
-            # A connection lost after the dot says nothing good; a refusal of ours says nothing at all.
-            conn.lost_dot = conn.lost_dot or (isinstance(outcome, Deferred) and outcome.may_repeat)
-            return
-        destination = conn.destination
-        if destination.attempts or destination.suspect:
-            destination.works()
-            self._end_probe(destination)
-            self._mark(queue)
-        if queue.state.mode != "normal" or queue.state.attempts:
-            queue.state = QueueState(queue.key)
-            self._actions.append(actions.Postpone(queue.state))
-            self._mark(queue)
-
-    def _stop_working(self, conn: Connection) -> None:
-        if conn.is_working:
-            conn.is_working = False
-            conn.destination.working -= 1
-
-    def _fail(self, queue: Queue, outcome: Deferred | Failed, now: float) -> None:
-        """The destination refused us or cannot be reached: the queue rests; connections that work go on."""
-        destination = queue.destination
-        if queue.state.next_at > now or destination is None:
-            return  # it rests already: several connections failed at once
-        if destination.working:
-            destination.refused_beyond(destination.working, now)
-        if destination.until <= now:  # else another queue has met the same refusal just now
-            policy, attempts = queue.policy, max(queue.state.attempts, destination.attempts) + 1
-            delay = backoff_delay(policy.backoff_initial, policy.backoff_cap, attempts, queue.key)
-            destination.attempts, destination.until = attempts, now + delay
-            destination.reason = str(outcome.reply)
-        why = Deferred(outcome.reply, Extent.CONNECTION, local=outcome.local)
-        self._postpone(queue, destination.until, destination.attempts, why)
-        if destination.prober is queue or destination.prober is None:
-            self._end_probe(destination)
-
-    def _rest_for_dns(self, queue: Queue, why: Deferred, now: float) -> None:
-        """No answer is no failure of the domain: no try is burnt."""
-        oldest = self._age(queue.ready[0].message, now) if queue.ready else 0.0
-        is_outage = self._dns_failures >= DNS_OUTAGE_FAILURES
-        delay = dns_delay(oldest, queue.key, is_outage=is_outage, now=now)
-        self._postpone(queue, now + delay, queue.state.attempts, why)
-
-    def _postpone(self, queue: Queue, until: float, attempts: int, why: Deferred) -> None:
-        paused = queue.state.paused
-        queue.state = QueueState(queue.key, until, attempts, "backoff", str(why.reply), paused)
-        queue.is_expiring = True
-        self._actions.append(actions.Postpone(queue.state, why))
-        self._mark(queue)
-
-    def _give_up(self, queue: Queue, entries: list[Entry], outcome: Failed) -> None:
-        if not entries:
-            return
-        going = set(entries)
-        queue.flying.update(dict.fromkeys(entries))
-        queue.ready = type(queue.ready)(entry for entry in queue.ready if entry not in going)
-        queue.count_groups()
-        self._actions.append(actions.GiveUp(queue.key, tuple(entries), outcome))
-
-    def _expiry(self, queue: Queue) -> Failed:
-        text = f"not delivered within {format_duration(queue.policy.expire_after)}"
-        if queue.state.reason:
-            text += f"; last: {queue.state.reason}"
-        return Failed(a_reply(451, EXPIRY_STATUS, text), local=True)
-
-    def _age(self, message: Message, now: float) -> float:
-        return now - message.received_at - (self.licence_held_s - message.licence_held_s)
-
-    def _start_over(self, key: QueueKey, now: float) -> None:
-        state = QueueState(key)
-        self._actions.append(actions.Postpone(state))
-        queue = self._queues.get(key)
-        if queue is None:
-            if len(self._queues) >= self._max_active:
-                self._put_row_right(key, now)
-                return
-            queue = self._activate(state, is_from_disk=False)
-        queue.state, queue.is_recalling, queue.is_expiring = state, False, False
-        queue.verdict = None
-        if queue.disk is Disk.KNOWN:
-            queue.disk = Disk.MAYBE  # the operator may have changed what is there
-        queue.route = None  # looked up anew: the operator may have had it changed
-        queue.is_forced = True
-        self._mark(queue)
-
-    # Connections at rest
-
-    def _no_batch(self, conn: Connection, now: float) -> None:
-        queue = conn.queue
-        if conn.failed:
-            self._close(conn, "the queue rests")
-        elif conn.served >= queue.max_messages:
-            self._close(conn, "max_messages_per_connection")
-        elif self._desk.is_wanted and self._should_yield(conn, now):
-            self._close(conn, "others wait for a connection")
-        else:
-            self._rest_idle(conn, now)
-            if queue.requests or queue.parked is not None or queue.disk is not Disk.KNOWN:
-                self._mark(queue)
-
-    def _should_yield(self, conn: Connection, now: float) -> bool:
-        if not any(cell.room_wanted > 0 for cell in conn.cells):
-            return False
-        if not conn.queue.ready:
-            return True
-        return conn.served > 0 and (
-            conn.served >= QUANTUM_MESSAGES or now - conn.opened_at >= QUANTUM_S
-        )
-
-    def _rest_idle(self, conn: Connection, now: float) -> None:
-        if conn.is_idle or conn.is_closing:
-            return
-        conn.is_idle, conn.idle_since = True, now
-        conn.queue.idle.append(conn)
-        for cell in conn.cells:
-            cell.idle[conn] = None
-        if not conn.is_timed:
-            conn.is_timed = True
-            self._alarms.add(now + conn.queue.policy.idle_timeout, conn)
-
-    def _wake(self, conn: Connection) -> None:
-        conn.is_idle = False
-        idle = conn.queue.idle
-        if idle[-1] is conn:
-            idle.pop()
-        else:
-            idle.remove(conn)
-        for cell in conn.cells:
-            cell.idle.pop(conn, None)
-
-    def _close(self, conn: Connection, reason: str) -> None:
-        if conn.is_idle:
-            self._wake(conn)
-        self._stop_working(conn)
-        conn.is_closing = True
-        for cell in conn.cells:
-            cell.closing += 1
-        self._actions.append(actions.CloseConnection(conn.number, reason))
-
-    def _look_at_idle(self, conn: Connection, now: float) -> None:
-        conn.is_timed = False
-        if not conn.is_idle:
-            return
-        queue = conn.queue
-        patience = TOKEN_PATIENCE_S if queue.ask and queue.ready else queue.policy.idle_timeout
-        until = conn.idle_since + patience
-        if until <= now:
-            self._close(conn, "idle")
-        else:
-            conn.is_timed = True
-            # With tokens in sight the alarm is early, for they may come and the queue run dry any time.
-            self._alarms.add(min(until, now + max(queue.policy.idle_timeout, 1.0)), conn)
-
-    # Rates
-
-    def _tokens_left(self, queue: Queue, now: float) -> int:
-        if queue.tokens and now > queue.tokens_until:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
-        return queue.tokens
-
-    def _use_tokens(self, queue: Queue, count: int, now: float) -> None:
-        queue.tokens -= count
-        slowest = max(rate.per_s / rate.count for _, rate in queue.attempt_rates)
-        if slowest >= SLOW_RATE_S:
-            queue.not_before = now + slowest * count
-
-    def _ask_tokens(self, queue: Queue, now: float) -> None:
-        if queue.ask:
-            return
-        if now < queue.not_before:
-            self._set_alarm(queue, queue.not_before)
-            return
-        slowest = min(rate.per_second for _, rate in queue.attempt_rates)
-        count = max(1, min(int(slowest * TOKEN_BLOCK_S), len(queue.ready)))
-        queue.ask = self._next_ask
-        self._next_ask += 1
-        self._asks[queue.ask] = queue, queue.attempt_rates
-        self._actions.append(actions.AskTokens(queue.ask, queue.attempt_rates, count))
-
-    # Into memory and out of it
-
-    def _activate(self, state: QueueState, *, is_from_disk: bool) -> Queue:
-        key = state.key
-        queue = self._queues[key] = Queue(key, state, self._book.policy(key, ""))
-        queue.generation = self._generation
-        queue.is_from_disk = is_from_disk
-        if is_from_disk:
-            self._finder.active += 1
-        return queue
-
-    def _activate_fresh(self, key: QueueKey, now: float) -> Queue | None:
-        """A queue that mail came for; its durable row is read first, for it may rest or be paused."""
-        if len(self._queues) >= self._max_active:
-            return None
-        queue = self._activate(QueueState(key), is_from_disk=False)
-        queue.is_recalling = True
-        queue.enough = NO_LIMIT
-        self._actions.append(actions.Recall(key))
-        return queue
-
-    def _stay_on_disk(self, entry: Entry) -> None:
-        """Memory is full of queues. Its row says it is due – unless our Evict was written between that and now."""
-        self._finder.note(entry.due)
-        if self._evicted_lately.pop(entry.key, 0) is None:
-            self._put_row_right(entry.key, entry.due)
-
-    def _evict(self, queue: Queue, due: float | None) -> None:
-        key = queue.key
-        del self._queues[key]
-        if queue.is_from_disk:
-            self._finder.active -= 1
-        self._leave_probe(queue)
-        self._put_row_right(key, due)
-
-    def _put_row_right(self, key: QueueKey, due: float | None) -> None:
-        self._actions.append(actions.Evict(key, due))
-        self._finder.note(due)
-        # A commit on its way may have lowered the row just before this raises it; `add` then comes and looks here.
-        self._evicted_lately[key] = None
-        if len(self._evicted_lately) > self._max_active:
-            del self._evicted_lately[next(iter(self._evicted_lately))]
-
-    def _find(self, now: float) -> None:
-        at = self._finder.next_at(len(self._queues))
-        if at is not None and at <= now:
-            self._actions.append(self._finder.ask(len(self._queues), self._queues))
-
-    # Policy
-
-    def _go_to(self, queue: Queue, site: str) -> None:
-        """The route is known, hence the site: the values that depend on it."""
-        key = queue.key
-        if site != queue.site:
-            if queue.destination is not None:
-                self._quit_probe(queue, queue.destination)
-            queue.site = site
-            queue.destination = self._destinations.of(site, key)
-        queue.policy = policy = self._book.policy(key, site)
-        queue.max_messages = policy.max_messages_per_connection
-        queue.max_recipients = policy.max_recipients_per_message
-        if not site:
-            return  # not known yet
-        rates = tuple((name, rate) for name, rate, _ in self._book.rate_keys(key, site))
-        if rates != queue.attempt_rates and queue.tokens:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
-        queue.attempt_rates = rates
-        queue.connect_rates = tuple(
-            (name, rate) for name, rate, _ in self._book.connection_rate_keys(key, site)
-        )
-
-    def _learn_book(self, queue: Queue) -> None:
-        queue.generation = self._generation
-        queue.route = queue.verdict = (
-            None  # another book may see another site behind the same hosts
-        )
-        self._go_to(queue, queue.site)
-
-    # Marks and alarms
-
-    def _mark(self, queue: Queue) -> None:
-        if not queue.is_dirty:
-            queue.is_dirty = True
-            self._dirty.append(queue)
-
-    def _mark_all(self, queues: Iterable[Queue]) -> None:
-        for queue in queues:
-            self._mark(queue)
-
-    def _set_alarm(self, queue: Queue, at: float) -> None:
-        if at < queue.alarm:
-            queue.alarm = at
-            self._alarms.add(at, queue)
-
     def _ring(self, at: float, owner: Owner, now: float) -> None:
         if isinstance(owner, Connection):
             self._look_at_idle(owner, now)
         elif owner.alarm == at:
             owner.alarm = float("inf")
             self._mark(owner)
-
-    def _set_wake(self, now: float) -> None:
-        times = (self._alarms.next_at(), self._finder.next_at(len(self._queues)))
-        wake = min((at for at in times if at is not None), default=None)
-        if self._sweep:
-            wake = now
-        if wake is None:
-            return
-        fired = self._wake_at is not None and self._wake_at <= now + TIMER_EARLY_S
-        if wake != self._wake_at or fired:
-            self._wake_at = wake
-            self._actions.append(actions.WakeAt(wake))
-
-
-def _is_of_the_queue(outcome: Deferred | Failed) -> bool:
-    """A refusal that speaks of no message; one that may repeat a message concerns that message in any case."""
-    return outcome.extent in _OF_THE_QUEUE and not (
-        isinstance(outcome, Deferred) and outcome.may_repeat
-    )

@@ -50,6 +50,17 @@ BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
 FIXED = ("spool_dir", "workers", "control_socket", "lab", "hostname", "dns_servers")
 
 
+def tune_collector() -> None:
+    """Keep the garbage collector off the loop's back.
+
+    What lives now lives for ever: it need not be walked. Messages and entries form no cycles, so the young generations find
+    little; a walk through the oldest held the loop for 50 to 110 ms with 30,000 queues, so it happens once in a long while.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 1_000)
+
+
 def run(config: Path) -> int:
     """Serve until told to stop; the exit code. The configuration's mistakes go to standard error."""
     try:
@@ -116,9 +127,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shutdown)
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload_by_signal()))
-        # What lives now lives for ever: the collector need not walk it (and share fewer pages after a fork).
-        gc.collect()
-        gc.freeze()
+        tune_collector()
         self._notifier.ready()
         logger.info(
             "started",

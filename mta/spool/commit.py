@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import apsw
@@ -30,6 +30,7 @@ from mta.spool.writer import Batch, Writer, Written
 MAX_OPERATIONS = 512
 MAX_BATCH_BYTES = 16_777_216
 MAX_BATCH_ROWS = 4096
+COMPLETION_BUDGET_S = 0.004  # of the loop's time in one piece
 READ_BUDGET_S = 0.02  # then what is to be written goes first
 RETRY_S = 1.0  # after a full disk
 IDLE_S = 2.0
@@ -40,27 +41,42 @@ TRUNCATE_PAGES = 268_435_456 // PAGE_SIZE
 # Free pages are given back to the file system once they are many, a few at a time.
 VACUUM_ABOVE_PAGES = 67_108_864 // PAGE_SIZE
 VACUUM_PAGES = 256
+VACUUM_PAUSE_S = 0.05
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Completions:
-    """What the loop is to be told of one commit, in one wake-up."""
+    """What the loop is still to be told of, oldest first: one wake-up a commit, and never long at a time.
+
+    A commit may complete 512 messages, and each completion may go on to read a client's next message: in one piece that held
+    the loop for 100 ms.
+    """
 
     __slots__ = ("_calls", "_post")
 
-    def __init__(self, post: Post, calls: list[Call]) -> None:
+    def __init__(self, post: Post) -> None:
         self._post = post
-        self._calls: Iterator[Call] = iter(calls)
+        self._calls: deque[Call] = deque()
 
-    def run(self) -> None:
+    def tell(self, calls: list[Call]) -> None:
+        """From the spool's thread: tell the loop of these, after what it was told before."""
+        self._calls.extend(calls)
+        self._post(self._run)
+
+    def _run(self) -> None:
         """On the loop. One that fails does not keep the others from being told."""
+        calls = self._calls
+        until = time.monotonic() + COMPLETION_BUDGET_S
         try:
-            for function, arguments in self._calls:
+            while calls:
+                function, arguments = calls.popleft()
                 function(*arguments)
-        except BaseException:
-            self._post(self.run)
-            raise
+                if time.monotonic() > until:
+                    break
+        finally:
+            if calls:
+                self._post(self._run)
 
 
 class Opened:
@@ -88,7 +104,7 @@ class GroupCommit:
         remove_bodies: Callable[[list[str]], None],
     ) -> None:
         self._clock = clock
-        self._post_to_loop = post
+        self._completions = Completions(post)
         self._outbox = outbox
         self._on_broken = on_broken
         self._on_report = on_report
@@ -100,7 +116,7 @@ class GroupCommit:
         self._no_room = False
         self._wal_pages = 0
         self._closing = False
-        self._idle = False
+        self._tidy_in_s: float | None = IDLE_S  # None: nothing is left to tidy
         self._broken: SpoolError | None = None
         self.closed_cleanly = False
         self.free_pages = 0
@@ -171,7 +187,7 @@ class GroupCommit:
         first = self._wait(bool(operations))
         if first is None:
             return operations
-        self._idle = False
+        self._tidy_in_s = IDLE_S
         coming: Operation = first
         take = self._incoming.get_nowait
         with contextlib.suppress(queue.Empty):
@@ -206,9 +222,7 @@ class GroupCommit:
                 return self._incoming.get(timeout=RETRY_S)
             if has_operations or has_more or self._reads:
                 return self._incoming.get_nowait()
-            if not self._idle:
-                return self._incoming.get(timeout=IDLE_S)
-            return self._incoming.get()
+            return self._incoming.get(timeout=self._tidy_in_s)
         if not (self._no_room or has_operations or has_more or self._reads):
             self._tidy()
         return None
@@ -356,22 +370,22 @@ class GroupCommit:
 
     def _tidy(self) -> None:
         """Nothing to do for a while: copy the log back, and give free pages back to the file system."""
-        if self._broken is None:
-            if self._wal_pages:
-                self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._count_free_pages()
-            if self.free_pages > VACUUM_ABOVE_PAGES:
-                self._vacuum()
-                return
-        self._idle = True
+        self._tidy_in_s = None
+        if self._broken is not None:
+            return
+        if self._wal_pages:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._count_free_pages()
+        if self.free_pages > VACUUM_ABOVE_PAGES and self._broken is None:
+            self._vacuum()
 
     def _vacuum(self) -> None:
         try:
             fetch(self._opened.connection, f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            self._tidy_in_s = VACUUM_PAUSE_S
         except apsw.Error as error:
             if isinstance(error, apsw.IOError) and not is_full(error, self._opened.connection):
                 self._break([], error)
-            self._idle = True
 
     # The end
 
@@ -401,7 +415,7 @@ class GroupCommit:
             return
         # The loop is closed: nobody is left to be told.
         with contextlib.suppress(RuntimeError):
-            self._post_to_loop(Completions(self._post_to_loop, calls).run)
+            self._completions.tell(calls)
 
 
 def _refusals(operations: Iterable[Write], error: SpoolError) -> list[Call]:

@@ -23,7 +23,8 @@ VERSION = 1
 # `MIGRATIONS[n]` brings a spool of version n to n + 1; they only ever append.
 MIGRATIONS: dict[int, str] = {}
 
-PAGE_SIZE = 16_384  # three 4 kB messages a page: 28,000 msg/s; with 8 kB pages 17,000, with 4 kB 13,000
+# Three 4 kB messages a page: 28,000 msg/s; with 8 kB pages 17,000, with 4 kB 13,000.
+PAGE_SIZE = 16_384
 CACHE_KB = 16_384
 WAL_LIMIT_BYTES = 67_108_864  # what the log keeps after it was reset
 STATEMENTS = 250  # of the statement cache: all of ours, in every size

@@ -124,6 +124,16 @@ class HoldEntries:
         self.done = done
 
 
+class Wake:
+    """The queues of these entries must be looked at now."""
+
+    __slots__ = ("now", "numbers")
+
+    def __init__(self, numbers: list[int], now: float) -> None:
+        self.numbers = numbers
+        self.now = now
+
+
 class Prune:
     """Events up to this id have been read by everyone who must."""
 
@@ -155,5 +165,5 @@ class Close:
     __slots__ = ()
 
 
-Write = Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Prune
+Write = Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | Prune
 Operation = Write | Read | Close

@@ -70,23 +70,24 @@ WITH part AS (
 ), whole AS (
     SELECT queue, sum(n) AS recipients, sum(held) AS held, sum(bytes) AS bytes,
            min(oldest) AS oldest, min(due) AS due FROM part GROUP BY queue
+), top AS (
+    SELECT w.* FROM whole w {named} {order} LIMIT ?
+)
+SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, received_at, first_due,
+       next_at, attempts, mode, reason, paused)) FROM (
+    SELECT q.*, t.recipients, t.held, t.bytes, t.due AS first_due,
+           coalesce((SELECT received_at FROM message WHERE number = t.oldest), 0) AS received_at
+    FROM top t CROSS JOIN queue q ON q.id = t.queue
 )
 """
-_QUEUE_ROWS = """
-SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, received_at, first_due, next_at,
-       attempts, mode, reason, paused)) FROM (
-    SELECT q.*, w.recipients, w.held, w.bytes, w.due AS first_due,
-           coalesce((SELECT received_at FROM message WHERE number = w.oldest), 0) AS received_at
-    FROM whole w JOIN queue q ON q.id = w.queue
-    WHERE ? = '' OR instr(q.domain || '/' || q.vmta, ?) > 0 ORDER BY {order} LIMIT ?
-)
-"""
+# Only queues that are shown are looked up by name, unless names are what is asked for.
+_NAMED = "JOIN queue n ON n.id = w.queue WHERE instr(n.domain || '/' || n.vmta, ?) > 0"
 _ORDERS = {
-    "recipients": "w.recipients DESC, q.id",
-    "bytes": "w.bytes DESC, q.id",
-    "oldest": "w.oldest IS NULL, w.oldest, q.id",
-    "due": "w.due IS NULL, w.due, q.id",
-    "domain": "q.domain, q.vmta",
+    "recipients": "ORDER BY w.recipients DESC, w.queue",
+    "bytes": "ORDER BY w.bytes DESC, w.queue",
+    "oldest": "ORDER BY w.oldest IS NULL, w.oldest, w.queue",
+    "due": "ORDER BY w.due IS NULL, w.due, w.queue",
+    "domain": "ORDER BY n.domain, n.vmta",
 }
 
 
@@ -204,12 +205,9 @@ class Queries:
 
     def count_queues(self, match: str) -> int:
         """How many queues have this in their names."""
-        found: int = fetch(
-            self._cursor,
-            "SELECT count(*) FROM queue WHERE instr(domain || '/' || vmta, ?) > 0",
-            (match,),
-        )[0][0]
-        return found
+        where = "WHERE instr(domain || '/' || vmta, ?1) > 0" if match else "WHERE ?1 = ''"
+        (found,) = self._one(f"SELECT count(*) FROM queue {where}", (match,))
+        return int(found)
 
     def queue_table(
         self, limit: int = 100, sort: str = "recipients", match: str = ""
@@ -220,8 +218,9 @@ class Queries:
         """
         if sort not in _ORDERS:
             raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
-        text = _QUEUES + _QUEUE_ROWS.format(order=_ORDERS[sort])
-        rows = decode_rows(fetch(self._cursor, text, (match, match, limit))[0][0])
+        by_name = match or sort == "domain"
+        text = _QUEUES.format(named=_NAMED if by_name else "", order=_ORDERS[sort])
+        rows = decode_rows(fetch(self._cursor, text, (match, limit) if by_name else (limit,))[0][0])
         return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
 
     def held_jobs(self) -> dict[str, str]:

@@ -14,8 +14,8 @@ import msgspec
 from mta.model.envelope import Content, Entry, Message, QueueKey, SpillFile
 from mta.queue.actions import QueueState
 
-# Powers of two: any number of rows is a sum of few. Beyond 256 rows of 17 columns apsw would not cache the text (16 kB).
-SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+# apsw caches no statement of more than 16,384 characters; the rest of the text takes less than 400.
+_MAX_TEXT = 15_900
 
 MESSAGE_COLUMNS = (
     "number, received_at, sender, size, vmta, job, envid, ret, content, source_kind, source_ip,"
@@ -53,25 +53,35 @@ def fetch(
 
 
 class RowInsert:
-    """Inserts any number of rows of one table, in as few statements as cached texts allow."""
+    """Inserts any number of rows of one table in one statement, or a few for very many.
+
+    There is a text for each power of two, and the last rows of one stay empty: beside a busy loop that is 12,000 msg/s, and
+    9,000 with a statement for each power of two in the number of rows. The first column is never NULL.
+    """
 
     def __init__(self, table: str, columns: str) -> None:
-        width = columns.count(",") + 1
+        self._width = width = columns.count(",") + 1
         row = "(" + ",".join("?" * width) + ")"
-        self._texts = [
-            (size * width, f"INSERT INTO {table} ({columns}) VALUES " + ",".join([row] * size))
-            for size in SIZES
-        ]
+        most = 1 << ((_MAX_TEXT // (len(row) + 1)).bit_length() - 1)
+        self._most = most
+        self._texts = {
+            size: f"INSERT INTO {table} ({columns}) SELECT * FROM (VALUES {','.join([row] * size)})"
+            " WHERE column1 IS NOT NULL"
+            for size in (1 << power for power in range(most.bit_length()))
+        }
 
-    def run(self, cursor: apsw.Cursor, flat: Sequence[Any]) -> None:
-        """Insert the rows whose values stand in `flat` one after the other."""
+    def run(self, cursor: apsw.Cursor, flat: list[Any]) -> None:
+        """Insert the rows whose values stand in `flat` one after the other; `flat` is padded."""
+        width, whole = self._width, self._most * self._width
         at, end = 0, len(flat)
-        for width, text in self._texts:
-            while end - at >= width:
-                cursor.execute(text, flat[at : at + width])
-                at += width
-            if at == end:
-                return
+        while end - at >= whole:
+            cursor.execute(self._texts[self._most], flat[at : at + whole])
+            at += whole
+        left = (end - at) // width
+        if left:
+            size = 1 << (left - 1).bit_length()
+            flat += [None] * ((size - left) * width)
+            cursor.execute(self._texts[size], flat[at:] if at else flat)
 
 
 class RowQuery:

@@ -38,6 +38,7 @@ from mta.spool.ops import (
     PutMeta,
     Read,
     Settle,
+    Wake,
 )
 from mta.spool.outbox import Committed, Outbox
 from mta.spool.queries import Queries
@@ -400,6 +401,8 @@ class Spool:
 
         def write(entries: list[Entry], done: Callable[[], None]) -> None:
             later = [entry for entry in entries if entry.due > now]
+            # Before the settlements' answer, for that begins the next chunk.
+            self._submit(Wake([entry.number for entry in later], now))
             self.settle([Settlement(entry, now, keep_reply=True) for entry in later], done)
 
         return self._change(wanted, None, write)

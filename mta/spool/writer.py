@@ -18,6 +18,7 @@ from mta.spool.ops import (
     Prune,
     PutMeta,
     Settle,
+    Wake,
     Write,
 )
 from mta.spool.queues import QueueRows
@@ -61,7 +62,17 @@ ON CONFLICT (name) DO UPDATE SET held = excluded.held, hold_reason = excluded.ho
 class Batch:
     """Operations of one transaction, by kind, each kind in the order it came."""
 
-    __slots__ = ("accepts", "evicts", "holds", "jobs", "metas", "postpones", "prunes", "settles")
+    __slots__ = (
+        "accepts",
+        "evicts",
+        "holds",
+        "jobs",
+        "metas",
+        "postpones",
+        "prunes",
+        "settles",
+        "wakes",
+    )
 
     def __init__(self, operations: list[Write]) -> None:
         self.accepts: list[Accept] = []
@@ -71,6 +82,7 @@ class Batch:
         self.metas: list[PutMeta] = []
         self.jobs: list[HoldJob] = []
         self.holds: list[HoldEntries] = []
+        self.wakes: list[Wake] = []
         self.prunes: list[Prune] = []
         add = {
             Accept: self.accepts.append,
@@ -80,6 +92,7 @@ class Batch:
             PutMeta: self.metas.append,
             HoldJob: self.jobs.append,
             HoldEntries: self.holds.append,
+            Wake: self.wakes.append,
             Prune: self.prunes.append,
         }
         for operation in operations:
@@ -140,6 +153,8 @@ class Writer:
             self._hold_jobs(batch.jobs)
         if batch.holds:
             self._hold_entries(batch.holds)
+        for wake in batch.wakes:
+            self.queues.due_again(wake.numbers, wake.now)
         if batch.postpones:
             self.queues.postpone(batch.postpones)
         if batch.evicts:

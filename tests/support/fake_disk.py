@@ -9,9 +9,9 @@ and to recover while it runs:
 
     change:eio:7        so does the seventh operation of any kind but read: for the files, the process died there
 
-An operation is `read`, `write`, `sync` or `truncate`, with `wal-` or `db-` in front for one of the files. The product knows nothing
-of this: `python -m tests.support.fake_disk <fault file> run --config …` makes the VFS the default of its process and then is
-`sluice`.
+An operation is `read`, `write`, `sync` or `truncate`, with `wal-` or `db-` in front for one of the files. The product knows
+nothing of this: `python -m tests.support.fake_disk <fault file> run --config …` makes the VFS the default of its process
+and then is `sluice`.
 """
 
 import os
@@ -38,7 +38,9 @@ class FaultyVfs(apsw.VFS):
     def __init__(self, faults: Path, *, default: bool = False) -> None:
         self.faults = faults
         self._counted: dict[str, int] = {}
-        super().__init__(NAME, "", makedefault=default)
+        # By its name: "" would be the default of the moment, and that may be this one.
+        self.system = apsw.vfs_names()[0]
+        super().__init__(NAME, self.system, makedefault=default)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultyFile":  # noqa: N802
         return FaultyFile(self, name, flags)
@@ -59,7 +61,7 @@ class FaultyVfs(apsw.VFS):
             if count >= int(after[0] if after else 1):
                 exception, code = _ERRORS[operation, kind]
                 error = exception(f"injected {fault}")
-                error.extendedresult = code
+                setattr(error, "extendedresult", code)  # noqa: B010 - apsw reads it, its types do not say so
                 raise error
 
 
@@ -72,13 +74,13 @@ class FaultyFile(apsw.VFSFile):
         self._vfs = vfs
         path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         self._kind = "wal" if path.endswith("-wal") else "db"
-        super().__init__("", name, flags)
+        super().__init__(vfs.system, name, flags)
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
         self._vfs.check(self._kind, "read")
         return super().xRead(amount, offset)
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # type: ignore[override]  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._vfs.check(self._kind, "write")
         super().xWrite(data, offset)
 

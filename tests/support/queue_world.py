@@ -116,6 +116,7 @@ class World:
         )
         self.tempers: defaultdict[str, Temper] = defaultdict(Temper)
         self.rows: dict[int, Row] = {}
+        self._of_queue: defaultdict[QueueKey, dict[int, Row]] = defaultdict(dict)
         self.states: dict[QueueKey, QueueState] = {}
         self.dues: dict[QueueKey, float] = {}  # the queue rows
         self.handed_out: set[QueueKey] = set()
@@ -192,7 +193,7 @@ class World:
 
         def commit() -> None:
             for entry in entries:
-                self.rows[entry.number] = Row(message, key, entry.number, self.time)
+                self._insert(Row(message, key, entry.number, self.time))
             self.dues[key] = 0.0
             self.handed_out.discard(key)
             self.soon(lambda: self.scheduler.add(entries, self.time))
@@ -207,19 +208,26 @@ class World:
             self._numbers += 1
             message = Message(0, self._numbers, "", 100, self.time - age, vmta)
             self._numbers += 1
-            self.rows[self._numbers] = Row(message, key, self._numbers, self.time - age)
+            self._insert(Row(message, key, self._numbers, self.time - age))
         self.dues[key] = 0.0
 
     def delete(self, numbers: list[int]) -> None:
         """The operator deletes: on disk first, then the scheduler hears."""
 
         def commit() -> None:
-            rows = [self.rows.pop(number) for number in numbers if number in self.rows]
+            rows = [self._remove(number) for number in numbers if number in self.rows]
             for row in rows:
                 self.gone[row.number] = "deleted"
             self.soon(lambda: self.scheduler.forget([self._entry(row) for row in rows]))
 
         self.on_disk(commit)
+
+    def _insert(self, row: Row) -> None:
+        self.rows[row.number] = self._of_queue[row.key][row.number] = row
+
+    def _remove(self, number: int) -> Row:
+        row = self.rows.pop(number)
+        return self._of_queue[row.key].pop(number)
 
     # Actions
 
@@ -324,7 +332,7 @@ class World:
         def commit() -> None:
             row = self.rows.get(entry.number)
             if row is not None and decision.due is None:
-                del self.rows[entry.number]
+                self._remove(entry.number)
                 self.gone[entry.number] = decision.by or type(outcome).__name__
             elif row is not None:
                 assert decision.due is not None
@@ -360,7 +368,7 @@ class World:
     def _refill(self, action: actions.Refill) -> None:
         def read() -> None:
             rows = sorted(
-                (row for row in self.rows.values() if row.key == action.key),
+                self._of_queue[action.key].values(),
                 key=lambda row: (row.due, row.number),
             )
             due = [row for row in rows if row.due <= self.time][: action.limit]

@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 
+import pytest
+
 from mta.model.envelope import SpillFile
 from mta.spool.check import check_spool
 from mta.spool.spill import Bodies
@@ -67,23 +69,27 @@ def test_a_discarded_spill_leaves_nothing(tmp_path: Path) -> None:
     assert files(spool) == []
 
 
-def test_a_failing_disk_is_told_at_the_finish_and_the_memory_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [("create", errno.EMFILE), ("write", errno.ENOSPC), ("fsync", errno.EIO)],
+)
+def test_a_failing_disk_is_told_at_the_finish_and_the_memory_comes_back(
+    tmp_path: Path, operation: str, code: int
+) -> None:
     loop, disk = TurnedLoop(), FaultyDisk()
     bodies = Bodies(tmp_path / "bodies", loop.post, disk)
-    for operation, code in (("create", errno.EMFILE), ("write", errno.ENOSPC), ("fsync", errno.EIO)):
-        disk.failing = {operation: code}
-        spill = bodies.new_spill()
-        written: list[bool] = []
-        finished: list[object] = []
-        for _ in range(3):
-            spill.write(b"x" * 1000, lambda: written.append(True))
-        spill.finish(finished.append)
-        loop.until(lambda: finished)
-        assert isinstance(finished[0], OSError)
-        assert finished[0].errno == code
-        assert len(written) == 3
-        assert bodies.pending_bytes == 0
-    disk.failing = {}
+    disk.failing = {operation: code}
+    spill = bodies.new_spill()
+    written: list[bool] = []
+    finished: list[object] = []
+    for _ in range(3):
+        spill.write(b"x" * 1000, lambda: written.append(True))
+    spill.finish(finished.append)
+    loop.until(lambda: finished)
+    assert isinstance(finished[0], OSError)
+    assert finished[0].errno == code
+    assert len(written) == 3
+    assert bodies.pending_bytes == 0
     bodies.close()
     assert list((tmp_path / "bodies").glob("*/*")) == []
 

@@ -368,6 +368,24 @@ def test_the_table_of_queues_adds_up(spool: SpoolUnderTest) -> None:
     assert (yahoo.mode, yahoo.attempts, yahoo.reason) == ("suspend", 2, "dead")
     _, by_domain = spool.ask(spool.spool.queue_table(1, "domain"))
     assert [row.key for row in by_domain] == [GMAIL]
+    for sort in ("recipients", "bytes", "oldest", "due", "domain"):
+        number, (only,) = spool.ask(spool.spool.queue_table(10, sort, "oo.com/def"))
+        assert (number, only.key) == (1, YAHOO)
+    with pytest.raises(ValueError, match="sorted by"):
+        spool.ask(spool.spool.queue_table(1, "size"))
+
+
+def test_a_retried_queue_wakes_although_it_sleeps_on_disk(spool: SpoolUnderTest) -> None:
+    (entry,) = spool.accept()
+    later = spool.clock.time + 3600
+    spool.settle(deferred(entry, later))
+    spool.spool.evict(GMAIL, later)
+    assert spool.due_queues() == ([], later)
+    assert spool.ask(spool.spool.make_due(Filter(domain="gmail.com"), spool.clock.time)) == 1
+    assert spool.due_queues()[0] == ["gmail.com/default"]
+    assert addresses(spool.due()) == [entry.address]
+    (listed,) = spool.ask(spool.spool.list_messages(Filter()))
+    assert listed.reply == "451 4.7.1 come back later"
 
 
 # Events
