@@ -341,6 +341,8 @@ class Follower:
         # What was committed may not have been offered yet: the table has all of it.
         for feed in self._feeds:
             feed.inbox.reset()
+        # One in trouble tries a last time: there may be half a record in its file.
+        self._trouble.retry_at = 0.0
         while self.step() <= 0:
             pass
         for answer in self._asked:

@@ -7,6 +7,7 @@ what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the 
 RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
 """
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -34,6 +35,7 @@ from mta.spool.bodies import BodyCache
 
 logger = structlog.get_logger()
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # of space or of inodes
 MAX_HEADER_BYTES = 262_144  # reliability: 256 kB–1 MB in all; nothing legitimate comes near
 MAX_HEADER_LINES = 1000
 MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
@@ -366,7 +368,8 @@ class Arrival:
     def _finish_spilled(self, result: SpillFile | BaseException, done: Done) -> None:
         if isinstance(result, BaseException):
             logger.error("a body could not be written", error=repr(result))
-            done(replies.LOCAL_ERROR)
+            is_full = isinstance(result, OSError) and result.errno in NO_ROOM
+            done(replies.NO_SPACE if is_full else replies.LOCAL_ERROR)
             return
         examined = self._examined
         assert examined is not None

@@ -129,7 +129,9 @@ class Connecting(Trouble):
 
     def _wake_idle(self, queue: Queue, now: float) -> None:
         """As many idle connections work as there are transactions."""
-        count = min(len(queue.idle), queue.groups)
+        # One message to many recipients is several transactions, too.
+        groups = max(queue.groups, len(queue.ready) // queue.max_recipients)
+        count = min(len(queue.idle), groups)
         if not count:
             return
         if queue.attempt_rates:

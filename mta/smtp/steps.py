@@ -28,6 +28,9 @@ class Step(Enum):
     # No command awaits a reply: the only thing a server may say now is 421 (RFC 5321 §3.8).
     IDLE = 300.0, "waiting for the next message"
 
+    # Enum hashes a member by its name, in Python; a member is one object, and drivers look steps up ten times a message.
+    __hash__ = object.__hash__
+
     def __init__(self, timeout_s: float, words: str) -> None:
         self.timeout_s = timeout_s
         self.words = words

@@ -30,6 +30,10 @@ from mta.spool.writer import Batch, Writer, Written
 MAX_OPERATIONS = 512
 MAX_BATCH_BYTES = 16_777_216
 MAX_BATCH_ROWS = 4096
+# While much comes in, the next batch gathers this long: fuller batches touch fewer pages a message. With 50 clients the thread
+# used 117 µs of CPU a message at once and 90 µs with 2 ms (medians of 3); a lone message is not kept waiting.
+LINGER_S = 0.002
+BUSY_OPERATIONS = 4
 COMPLETION_BUDGET_S = 0.004  # of the loop's time in one piece
 READ_BUDGET_S = 0.02  # then what is to be written goes first
 RETRY_S = 1.0  # after a full disk
@@ -113,6 +117,7 @@ class GroupCommit:
         self._reads: deque[Read] = deque()
         self._kept: list[Write] = []  # until there is room again
         self._aside: list[Write] = []  # changes that reads found necessary
+        self._is_busy = False
         self._no_room = False
         self._wal_pages = 0
         self._closing = False
@@ -188,6 +193,8 @@ class GroupCommit:
         if first is None:
             return operations
         self._tidy_in_s = IDLE_S
+        if self._is_busy:
+            time.sleep(LINGER_S)
         coming: Operation = first
         take = self._incoming.get_nowait
         with contextlib.suppress(queue.Empty):
@@ -212,6 +219,7 @@ class GroupCommit:
                 ):
                     break
                 coming = take()
+        self._is_busy = len(operations) >= BUSY_OPERATIONS
         return operations
 
     def _wait(self, has_operations: bool) -> Operation | None:

@@ -61,6 +61,7 @@ __all__ = ["Settlement", "Spool", "SpoolFull", "SpoolLocked", "open_spool"]
 
 T = TypeVar("T")
 
+UNREADABLE_S = 60.0  # then what could not be read is looked at again
 _ROW_BYTES = 1000  # what a message costs a batch beside its body
 _LICENCE = struct.Struct("<dd")  # seconds held in all; held since, 0 if it is not
 
@@ -84,6 +85,7 @@ class Spool:
         self.path = path
         self.number = number
         self.clock = clock
+        self._on_report = on_report
         self._boot = boot
         self._max_crashes = max_crashes
         self._bodies = Bodies(path / f"{number}.bodies", post)
@@ -226,15 +228,7 @@ class Spool:
         Entries numbered in `exclude` (in the caller's memory) are passed over; so is all that is held.
         """
 
-        def answer(found: tuple[list[Entry], float | None]) -> None:
-            done(*found)
-
-        if self.holds_all:
-            self.read(lambda _: ([], None), answer, self._report_failure)
-            return
-        self.read(
-            lambda queries: queries.due(key, now, limit, exclude), answer, self._report_failure
-        )
+        self._look_for_due(lambda queries: queries.due(key, now, limit, exclude), now, done)
 
     def due_queues(
         self, now: float, limit: int, done: Callable[[list[QueueState], float | None], None]
@@ -245,13 +239,7 @@ class Spool:
         be returned although the caller has it.
         """
 
-        def answer(found: tuple[list[QueueState], float | None]) -> None:
-            done(*found)
-
-        if self.holds_all:
-            self.read(lambda _: ([], None), answer, self._report_failure)
-            return
-        self.read(lambda queries: queries.due_queues(now, limit), answer, self._report_failure)
+        self._look_for_due(lambda queries: queries.due_queues(now, limit), now, done)
 
     def postpone(self, state: QueueState, event: QueueDeferred | None = None) -> None:
         """Write a queue's durable row; its entries stay as they are."""
@@ -492,9 +480,25 @@ class Spool:
         change.next(0)
         return change.future
 
-    def _report_failure(self, error: BaseException) -> None:
-        """A read of the scheduler failed as a whole: it has no answer, and the operator is told."""
-        self._commit.report(f"the spool cannot be read: {error}")
+    def _look_for_due(
+        self,
+        ask: Callable[[Queries], tuple[list[T], float | None]],
+        now: float,
+        done: Callable[[list[T], float | None], None],
+    ) -> None:
+        """Ask what is due: nothing while all is held; if it cannot be read, nothing for a while, and the operator is told."""
+
+        def answer(found: tuple[list[T], float | None]) -> None:
+            done(*found)
+
+        def fail(error: BaseException) -> None:
+            self._on_report(f"the spool cannot be read: {error}")
+            done([], now + UNREADABLE_S)
+
+        def nothing(_: Queries) -> tuple[list[T], float | None]:
+            return [], None
+
+        self.read(nothing if self.holds_all else ask, answer, fail)
 
     def _open(self, vfs: str | None) -> Opened:
         """In the thread: the database, and what the last owner left."""

@@ -85,7 +85,7 @@ def test_when_a_commit_fails_clients_hear_451_and_the_next_start_has_all_that_wa
             start_until_ready(daemon)
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(tmp_path))
+        verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert "the spool failed; stopping to start again from the disk" in daemon.log
     assert heard, "no client was under way in any of the failed commits"
@@ -108,7 +108,7 @@ def test_a_log_that_cannot_be_copied_back_stops_the_server_and_costs_nothing(
             start_until_ready(daemon)
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(tmp_path))
+        verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert verdict.repeated == 0
 

@@ -78,7 +78,7 @@ def test_killed_at_random_under_load_it_loses_nothing_and_marks_what_it_repeats(
             assert start_until_ready(daemon) <= READY_S
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(tmp_path))
+        verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert verdict.repeated <= rounds * (MAX_UNSETTLED + CONNECTIONS_OUT)
 
@@ -89,9 +89,7 @@ def test_killed_with_large_messages_it_loses_none_and_leaves_no_file_behind(
 ) -> None:
     ledger, rng = Ledger(), random.Random()
     with a_sink(tmp_path) as sink:
-        daemon = Daemon(
-            tmp_path, default=delivering_to(sink.port), server="total_connections = 4"
-        )
+        daemon = Daemon(tmp_path, default=delivering_to(sink.port), server="total_connections = 4")
         with ended(daemon):
             for _ in range(rounds):
                 start_until_ready(daemon)
@@ -103,7 +101,7 @@ def test_killed_with_large_messages_it_loses_none_and_leaves_no_file_behind(
             start_until_ready(daemon)
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(tmp_path))
+        verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert any(sent.size > 1_048_576 and sent.reply.startswith("250") for sent in ledger.messages)
     assert [path for path in (tmp_path / "spool").rglob("*.bodies/**/*") if path.is_file()] == []

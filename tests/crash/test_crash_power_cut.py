@@ -72,6 +72,6 @@ def test_a_power_cut_takes_nothing_acknowledged_and_leaves_the_records_consisten
             start_until_ready(daemon)
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(disk.path))
+        verdict = judge(ledger, sink.dump, read_records(disk.path))
         verdict.require()
-        assert [each for each in disk.path.glob("spool/*.bodies/*/*")] == []
+        assert list(disk.path.glob("spool/*.bodies/*/*")) == []

@@ -31,9 +31,7 @@ def test_told_to_stop_under_load_it_loses_nothing_repeats_nothing_and_leaves_no_
 ) -> None:
     ledger = Ledger()
     with a_sink(tmp_path, delay_ms=5) as sink:
-        daemon = Daemon(
-            tmp_path, default=delivering_to(sink.port), server="total_connections = 24"
-        )
+        daemon = Daemon(tmp_path, default=delivering_to(sink.port), server="total_connections = 24")
         with ended(daemon):
             for _ in range(rounds):
                 start_until_ready(daemon)
@@ -45,7 +43,7 @@ def test_told_to_stop_under_load_it_loses_nothing_repeats_nothing_and_leaves_no_
             start_until_ready(daemon)
             drain(daemon)
             assert daemon.stop() == 0
-        verdict = judge(ledger, sink, read_records(tmp_path))
+        verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert (verdict.repeated, verdict.marked) == (0, 0)
     assert verdict.refused_arrived == 0, "told to send again, and delivered"

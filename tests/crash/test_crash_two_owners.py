@@ -33,7 +33,7 @@ def test_a_second_start_on_the_same_spool_refuses_with_the_pid_of_its_owner(
             assert hand_in_now(first.port, ledger.new(1000, 1)).fate is Fate.ACKNOWLEDGED
             drain(first)
             assert first.stop() == 0
-        judge(ledger, sink, read_records(tmp_path)).require()
+        judge(ledger, sink.dump, read_records(tmp_path)).require()
 
 
 def test_the_lock_of_a_killed_owner_holds_nobody_up(tmp_path: Path) -> None:

@@ -42,18 +42,19 @@ class Sink:
         assert ready.startswith("ready"), ready
         self.port = int(ready.rpartition(":")[2])
 
-    def arrivals(self) -> list[tuple[str, str, int]]:
-        """(recipient, Message-ID, size) of every copy taken so far."""
-        found = []
-        for line in self.dump.read_text().splitlines() if self.dump.exists() else []:
-            _, recipient, message_id, size = line.split(" ")
-            found.append((recipient, message_id, int(size)))
-        return found
-
     def close(self) -> None:
         """End it."""
         self._process.send_signal(signal.SIGTERM)
         self._process.communicate(timeout=20)
+
+
+def read_arrivals(dump: Path) -> list[tuple[str, str, int]]:
+    """(recipient, Message-ID, size) of every copy a sink took."""
+    found = []
+    for line in dump.read_text().splitlines():
+        _, recipient, message_id, size = line.split(" ")
+        found.append((recipient, message_id, int(size)))
+    return found
 
 
 @contextmanager
@@ -178,9 +179,9 @@ class Verdict:
         assert not self.wrong, f"{len(self.wrong)} wrong: {self.wrong[:10]}"
 
 
-def judge(ledger: Ledger, sink: Sink, records: list[dict[str, str]]) -> Verdict:
+def judge(ledger: Ledger, dump: Path, records: list[dict[str, str]]) -> Verdict:
     """Hold ledger, sink and records against each other, after the queues are empty and the server has stopped."""
-    arrivals = sink.arrivals()
+    arrivals = read_arrivals(dump)
     copies = Counter(recipient for recipient, _, _ in arrivals)
     sent_to = {recipient: sent for sent in ledger.messages for recipient in sent.recipients}
     delivered = Counter(record["rcpt"] for record in records if record["type"] == "d")
@@ -207,7 +208,9 @@ def judge(ledger: Ledger, sink: Sink, records: list[dict[str, str]]) -> Verdict:
         wrong=list(ledger.faults),
     )
     wrong = verdict.wrong
-    wrong += [f"bounced: {each['rcpt']} {each['dsnDiag']}" for each in records if each["type"] == "b"]
+    wrong += [
+        f"bounced: {each['rcpt']} {each['dsnDiag']}" for each in records if each["type"] == "b"
+    ]
     for recipient, message_id, size in arrivals:
         sent = sent_to.get(recipient)
         if sent is None or sent.message_id != message_id:

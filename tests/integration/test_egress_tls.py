@@ -77,13 +77,13 @@ def test_require_uses_tls_where_it_is(sender: Sender, context: ssl.SSLContext) -
 def hang_up(dialogue: Dialogue, command: str) -> bytes | None:
     """The connection ends where the handshake should begin."""
     if command == "STARTTLS":
-        raise HangUp
+        raise HangUp(b"220 2.0.0 go ahead\r\n")
     return None
 
 
-def garbage(dialogue: Dialogue, command: str) -> bytes | None:
-    """220, and then no handshake but text: the raw host answers the ClientHello as a command."""
-    return None
+def fall_silent(dialogue: Dialogue, command: str) -> bytes | None:
+    """220, and then no handshake: what comes is read and not answered."""
+    return b"" if "STARTTLS" in dialogue.commands and command != "STARTTLS" else None
 
 
 def refuse(dialogue: Dialogue, command: str) -> bytes | None:
@@ -111,7 +111,9 @@ def offering(script: Script | None, context: ssl.SSLContext | None) -> Host:
 
 BROKEN = {
     "hangs up": lambda: offering(hang_up, make_server_context("host.example")),
-    "talks on in the clear": lambda: offering(garbage, None),
+    # It has no TLS at all, and takes the ClientHello for a command.
+    "talks on in the clear": lambda: offering(None, None),
+    "falls silent": lambda: offering(fall_silent, None),
     "has no cipher in common": lambda: offering(None, OldTls().context),
 }
 
@@ -121,7 +123,7 @@ def test_a_handshake_that_fails_is_followed_by_one_plain_try_on_a_new_connection
     sender: Sender, how: str
 ) -> None:
     with BROKEN[how]() as host:
-        domain = sender.domain(host, idle_timeout="0s")
+        domain = sender.domain(host, idle_timeout="0s", timeouts={"starttls": "1s"})
         sender.send(f"x@{domain}")
         host.wait_for(messages=1)
         (record,) = sender.wait_for_records(domain, "d")
@@ -155,10 +157,12 @@ def test_with_require_mail_waits_and_is_never_sent_in_the_clear(sender: Sender, 
     makers = {
         **BROKEN,
         "refuses": lambda: offering(refuse, make_server_context("host.example")),
-        "does not offer it": lambda: a_host(),
+        "does not offer it": a_host,
     }
     with makers[how]() as host:
-        domain = sender.domain(host, tls="require", backoff_initial="1h")
+        domain = sender.domain(
+            host, tls="require", backoff_initial="1h", timeouts={"starttls": "1s"}
+        )
         sender.send(f"x@{domain}")
         (record,) = sender.wait_for_records(domain, "tq")
         assert "4." in record["dsnStatus"]

@@ -62,6 +62,15 @@ def test_after_so_many_messages_a_connection_is_closed(sender: Sender) -> None:
     assert all(each.commands[-1] == "QUIT" for each in host.dialogues)
 
 
+def test_a_connection_that_may_not_be_idle_does_its_work_first(sender: Sender) -> None:
+    with Host() as host:
+        domain = sender.domain(host, idle_timeout="0s")
+        sender.send(f"x@{domain}")
+        host.wait_for(messages=1)
+        wait_until(lambda: host.dialogues[0].over)
+    assert len(host.dialogues) == 1
+
+
 def test_commands_are_pipelined_to_a_host_that_offers_it(sender: Sender) -> None:
     with Host() as host:
         domain = sender.domain(host)

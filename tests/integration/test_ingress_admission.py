@@ -228,7 +228,7 @@ def test_what_is_no_credential_is_refused_by_its_own_code(ports: dict[str, int])
         assert wire.ask("AUTH PLAIN") == "334 "
         assert wire.ask("x" * 5000).startswith("500 5.5.6")
         assert wire.ask("AUTH PLAIN") == "334 "
-        token = base64.b64encode("ada\0ada\0".encode() + PASSWORD.encode()).decode()
+        token = base64.b64encode(b"ada\0ada\0" + PASSWORD.encode()).decode()
         assert wire.ask(token).startswith("235 2.7.0")
 
 

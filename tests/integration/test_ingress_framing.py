@@ -6,7 +6,6 @@ CRLF.CRLF ends DATA (RFC 5321 §4.1.1.4); reliability.md S1, S4, S5, S6, Q1.
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest

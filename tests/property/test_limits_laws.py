@@ -105,9 +105,10 @@ class Leasing(RuleBasedStateMachine):
                 mark = number, key
                 seen = self.limits.waiters(key)
                 self.patience[mark] = max(self.patience.get(mark, 1), seen)
-            assert any(
-                self.passed[number, key] <= self.patience[number, key] for key in keys
-            ), (number, keys)
+            assert any(self.passed[number, key] <= self.patience[number, key] for key in keys), (
+                number,
+                keys,
+            )
 
     def teardown(self) -> None:
         if not hasattr(self, "limits"):

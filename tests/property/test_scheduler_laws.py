@@ -29,7 +29,7 @@ from tests.support.queue_world import (
 DOMAINS = ["one.test", "two.test", "three.test", "four.test", "five.test", "six.test"]
 VMTAS = ["a", "b"]
 TEMPERS = {
-    "polite": lambda: Temper(),
+    "polite": Temper,
     "slow": lambda: Temper(serve_s=3.0),
     "dead": lambda: Temper(connect=DEAD),
     "black hole": lambda: Temper(hangs=True),

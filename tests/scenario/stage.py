@@ -25,10 +25,6 @@ from tests.support.daemon import Daemon
 
 WAIT_S = 30.0
 REPLY_S = 30.0
-PLACEMENT = """\
-retry = ["1s"]
-tls = "none"
-"""
 
 T = TypeVar("T")
 _connection: contextvars.ContextVar[int] = contextvars.ContextVar("connection", default=-1)
@@ -168,6 +164,24 @@ class Stage:
         """Close its port and every connection."""
         self.run(witness.stop())
 
+    @contextmanager
+    def server(
+        self, place: Path, *, default: str, more: str = "", **settings: Any
+    ) -> Iterator[Daemon]:
+        """A started Sluice that asks our DNS. None outlives its test, and none had a fault of its own."""
+        more = f'[dns]\nservers = ["{self.dns.address}"]\n{more}'
+        daemon = Daemon(place, default=f'tls = "none"\n{default}', more=more, **settings)
+        try:
+            daemon.start()
+            yield daemon
+            assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
+            assert daemon.stop() == 0
+            assert "Traceback" not in daemon.log, daemon.log[-4000:]
+        finally:
+            if daemon.process is not None and daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.wait()
+
     def _start(self, name: str, temper: Temper, sock: socket.socket) -> Witness:
         sock.setblocking(False)
         witness = Witness(name, temper, sock, self.crowd)
@@ -179,21 +193,6 @@ class Stage:
         for witness in self._witnesses:
             await witness.stop()
         await self.dns.stop()
-
-
-@contextmanager
-def a_server(place: Path, **settings: Any) -> Iterator[Daemon]:
-    """A started Sluice; whatever happens, none outlives its test, and none had a fault of its own."""
-    daemon = Daemon(place, **settings)
-    try:
-        daemon.start()
-        yield daemon
-        assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
-        assert daemon.stop() == 0
-        assert "Traceback" not in daemon.log, daemon.log[-4000:]
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
 
 
 @dataclass(frozen=True, slots=True)

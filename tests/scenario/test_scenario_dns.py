@@ -13,10 +13,8 @@ import pytest
 from mta.lab.nameserver import DnsTemper
 from mta.lab.tempers import Temper
 from tests.scenario.stage import (
-    PLACEMENT,
     Letter,
     Stage,
-    a_server,
     attempts_of,
     hand_in,
     kinds,
@@ -38,8 +36,7 @@ def test_dns_is_silent_for_a_while_and_nothing_bounces_or_pays_for_it(
         port, (known, fresh) = stage.internet(Temper(), Temper())
         for n in range(DOMAINS):
             stage.dns.add(f"f{n}.example", "MX", f"10 {fresh.name}.")
-        more = f'[dns]\nservers = ["{stage.dns.address}"]'
-        with a_server(tmp_path, default=f"port = {port}\n{PLACEMENT}", more=more) as daemon:
+        with stage.server(tmp_path, default=f"port = {port}") as daemon:
             hand_in(daemon, letters(EACH, "d0.example"))
             known.wait_for(EACH)
             stage.dns.temper = DnsTemper.SILENT
@@ -55,7 +52,9 @@ def test_dns_is_silent_for_a_while_and_nothing_bounces_or_pays_for_it(
             time.sleep(max(0.0, began + outage_s - time.monotonic()))
             assert daemon.totals()["queued_recipients"] == sent
             assert set(attempts_of(daemon)) == {0}
-            assert {queue_row(daemon, f"f{n}.example/default")["attempts"] for n in range(DOMAINS)} == {0}
+            assert {
+                queue_row(daemon, f"f{n}.example/default")["attempts"] for n in range(DOMAINS)
+            } == {0}
             stage.dns.temper = DnsTemper.GOOD
             fresh.wait_for(sent, FLOW_RESUMES_S)
             assert max(Counter(fresh.recipients).values()) == 1
@@ -70,8 +69,7 @@ def test_only_answers_that_are_final_bounce_and_servfail_is_none(tmp_path: Path)
         stage.dns.add("null.example", "MX", "0 .")
         stage.dns.add("broken.example", "MX", f"10 {host.name}.")
         stage.dns.spoil("broken.example", DnsTemper.SERVFAIL)
-        more = f'[dns]\nservers = ["{stage.dns.address}"]'
-        with a_server(tmp_path, default=f"port = {port}\n{PLACEMENT}", more=more) as daemon:
+        with stage.server(tmp_path, default=f"port = {port}") as daemon:
             for domain in ("null.example", "none.example", "broken.example", "d0.example"):
                 hand_in(daemon, [Letter((f"m@{domain}",))])
             daemon.wait_for(bounced=2, delivered=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.lab.tempers import Temper
-from tests.scenario.stage import PLACEMENT, Letter, Stage, a_server, hand_in, one_letter
+from tests.scenario.stage import Letter, Stage, hand_in, one_letter
 
 SERVED_S = 5.0
 
@@ -21,9 +21,9 @@ def test_with_three_connections_in_all_a_single_message_is_served_within_five_se
 ) -> None:
     with Stage() as stage:
         big, small = stage.witness(Temper(delay_s=0.02)), stage.witness()
-        with a_server(
+        with stage.server(
             tmp_path,
-            default=f'hosts = ["{small.host}"]\nmax_recipients_per_message = 1\n{PLACEMENT}',
+            default=f'hosts = ["{small.host}"]\nmax_recipients_per_message = 1',
             server="total_connections = 3",
             more=f'[domain."big.example"]\nhosts = ["{big.host}"]',
         ) as daemon:

@@ -9,8 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from mta.lab.tempers import Temper
-from tests.scenario.stage import PLACEMENT, Stage, Witness, a_server, hand_in, letters, one_letter
+from tests.scenario.stage import Stage, Witness, hand_in, letters, one_letter
 
+EACH = 30  # messages of a queue
 SLOW = Temper(delay_s=0.02)
 # What the way from our decision to the host's clock may add or take, on a machine that others use too.
 JITTER_S = 0.2
@@ -49,9 +50,9 @@ hosts = ["{big}"]
 """
     with Stage() as stage:
         big, other = stage.witness(SLOW), stage.witness(SLOW)
-        with a_server(
+        with stage.server(
             tmp_path,
-            default=f'hosts = ["{other.host}"]\nmax_recipients_per_message = 1\n{PLACEMENT}',
+            default=f'hosts = ["{other.host}"]\nmax_recipients_per_message = 1',
             server="total_connections = 8",
             listener='vmta = "a"',
             more=more.format(big=big.host),
@@ -59,9 +60,9 @@ hosts = ["{big}"]
             domains = ("b1.example", "b2.example", "c.example", "d.example", "e.example")
             for vmta in ("a", "b"):
                 for domain in domains:
-                    hand_in(daemon, one_letter(60, domain, vmta=vmta))
-            big.wait_for(2 * 2 * 60)
-            other.wait_for(2 * 3 * 60)
+                    hand_in(daemon, one_letter(EACH, domain, vmta=vmta))
+            big.wait_for(2 * 2 * EACH)
+            other.wait_for(2 * 3 * EACH)
             assert stage.crowd.peak == 8
             assert dict(big.peak_of) == {"127.0.0.2": 2, "127.0.0.3": 2}
             assert big.peak_of["127.0.0.2"] + other.peak_of["127.0.0.2"] >= 5
@@ -73,16 +74,16 @@ def test_a_virtual_mta_has_its_own_total(tmp_path: Path) -> None:
     more = '[vmta.a]\nsource_addresses = ["127.0.0.2"]\ntotal_connections = 3\n[vmta.b]\nsource_addresses = ["127.0.0.3"]'
     with Stage() as stage:
         host = stage.witness(SLOW)
-        with a_server(
+        with stage.server(
             tmp_path,
-            default=f'hosts = ["{host.host}"]\nmax_recipients_per_message = 1\nmax_connections = 4\n{PLACEMENT}',
+            default=f'hosts = ["{host.host}"]\nmax_recipients_per_message = 1\nmax_connections = 4',
             listener='vmta = "a"',
             more=more,
         ) as daemon:
             for vmta in ("a", "b"):
                 for n in range(3):
-                    hand_in(daemon, one_letter(50, f"d{n}.example", vmta=vmta))
-            host.wait_for(300)
+                    hand_in(daemon, one_letter(EACH, f"d{n}.example", vmta=vmta))
+            host.wait_for(2 * 3 * EACH)
             assert host.peak_of["127.0.0.2"] == 3
             assert 3 < host.peak_of["127.0.0.3"] <= 12
 
@@ -104,7 +105,7 @@ max_messages_per_connection = 7
 max_recipients_per_message = 5
 hosts = ["{shape.host}"]
 """
-        with a_server(tmp_path, default=f"tls = \"none\"\n", more=more) as daemon:
+        with stage.server(tmp_path, default="", more=more) as daemon:
             hand_in(daemon, letters(40, "often.example"))
             hand_in(daemon, [*letters(80, "r1.example"), *letters(80, "r2.example")])
             for n in range(30):

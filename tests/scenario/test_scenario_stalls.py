@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.lab.tempers import Moment, Temper
-from tests.scenario.stage import PLACEMENT, Stage, Witness, a_server, hand_in, kinds, one_letter
+from tests.scenario.stage import Stage, Witness, hand_in, kinds, one_letter
 
 STEPS = (Moment.GREETING, Moment.EHLO, Moment.MAIL, Moment.RCPT, Moment.DATA, Moment.DOT)
 GOOD = 4  # destinations that work
@@ -40,11 +40,11 @@ def test_a_host_that_stalls_at_each_step_takes_nothing_from_the_others(
         hosts = {f"good{n}.example": each.host for n, each in enumerate(good)}
         hosts |= {f"{step}.example": each.host for step, each in bad.items()}
         more = "".join(f'[domain."{name}"]\nhosts = ["{host}"]\n' for name, host in hosts.items())
-        with a_server(
+        with stage.server(
             tmp_path,
-            default=f"max_connections = {CONNECTIONS}\nmax_recipients_per_message = 1\n{PLACEMENT}",
+            default=f"max_connections = {CONNECTIONS}\nmax_recipients_per_message = 1",
             # Room for all that want it, none to spare.
-            server=f"total_connections = {(GOOD + 1) * CONNECTIONS}\nshutdown_timeout = \"1s\"",
+            server=f'total_connections = {(GOOD + 1) * CONNECTIONS}\nshutdown_timeout = "1s"',
             more=more,
         ) as daemon:
             enough = int((2 * len(STEPS) + 4) * look_s * CONNECTIONS / DELAY_S)
@@ -64,7 +64,9 @@ def test_a_host_that_stalls_at_each_step_takes_nothing_from_the_others(
                 stage.close(host)
                 without.append(count_for(look_s, good))
             print("without", without, "with", with_)
-            for step, before, during, after in zip(STEPS, without, with_, without[1:], strict=False):
+            for step, before, during, after in zip(
+                STEPS, without, with_, without[1:], strict=False
+            ):
                 usual = (before + after) / 2
                 assert during >= KEPT_AT_ONE_STEP * usual, f"at {step}: {before} {during} {after}"
             usual = sum(without) / len(without)

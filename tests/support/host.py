@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,11 @@ SILENCE_S = 60.0  # a connection nobody ends is ended by this
 
 
 class HangUp(Exception):
-    """Raised by a script: close at once, without a word."""
+    """Raised by a script: send these last words, if any, and close."""
+
+    def __init__(self, words: bytes = b"") -> None:
+        super().__init__(words)
+        self.words = words
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Dialogue:
     over: bool = False
     mail: str = ""
     rcpts: list[str] = field(default_factory=list)
+    send: Callable[[bytes], None] = field(default=lambda data: None, repr=False)  # for scripts
 
     @property
     def bytes(self) -> bytes:
@@ -88,7 +94,7 @@ class Host:
         self.dialogues: list[Dialogue] = []
         self.messages: list[Received] = []
         self._threads: list[threading.Thread] = []
-        self._sockets: set[socket.socket] = set()
+        self._sessions: set[_Session] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server((address, port), backlog=100)
         self.address, self.port = self._listener.getsockname()[:2]
@@ -113,11 +119,10 @@ class Host:
     def close(self) -> None:
         """Stop listening and end every connection."""
         # A thread blocked in accept() is woken by shutdown, not by close.
-        for sock in [self._listener, *self._sockets]:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        for session in tuple(self._sessions):
+            session.cut()
         self._listener.close()
         for thread in self._threads:
             thread.join(WAIT_S)
@@ -161,14 +166,16 @@ class Host:
         sock.settimeout(SILENCE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = _Session(self, sock, dialogue)
-        self._sockets.add(sock)
+        self._sessions.add(session)
         try:
             session.run()
-        except (HangUp, OSError):
+        except HangUp as last:
+            session.part(last.words)
+        except OSError:
             pass
         finally:
             dialogue.over = True
-            self._sockets.discard(sock)
+            self._sessions.discard(session)
             session.close()
 
     def took(self, message: Received) -> None:
@@ -185,12 +192,25 @@ class _Session:
         self._sock = sock
         self._dialogue = dialogue
         self._buffer = b""
+        dialogue.send = self.send
+
+    def send(self, data: bytes) -> None:
+        self._sock.sendall(data)
 
     def run(self) -> None:
         self._say("", b"220 host.example ESMTP\r\n")
         while (line := self._line()) is not None:
             if not self._obey(line):
                 return
+
+    def cut(self) -> None:
+        """From another thread: wake the one that reads."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def part(self, words: bytes) -> None:
+        with suppress(OSError):
+            self.send(words)
 
     def close(self) -> None:
         self._sock.close()
@@ -260,7 +280,7 @@ class _Session:
         script = self._host.script
         answer = script(self._dialogue, command) if script is not None else None
         reply = polite if answer is None else answer
-        self._sock.sendall(reply)
+        self.send(reply)
         if reply.startswith(b"421"):
             raise HangUp
         return re.match(rb"[23]", reply) is not None

@@ -12,9 +12,9 @@ from tests.support.host import Host
 from tests.support.wire import Wire, wait_until
 
 DEFAULT = """
-retry = ["1s"]
-backoff_initial = "1s"
-idle_timeout = "1s"
+retry = ["0.3s"]
+backoff_initial = "0.3s"
+idle_timeout = "0.5s"
 max_connections = 1
 """
 NO_DNS = '[dns]\nservers = ["127.0.0.1:9"]'
@@ -36,10 +36,14 @@ class Sender:
             names = [each.name if isinstance(each, Host) else each for each in hosts]
             lines.append(f"hosts = {_toml(names)}")
         lines += [f"{key} = {_toml(value)}" for key, value in policy.items()]
-        self._text += "\n".join(lines) + "\n"
+        self.add("\n".join(lines) + "\n")
+        return name
+
+    def add(self, text: str) -> None:
+        """More configuration, at once."""
+        self._text += text
         self.server.config.write_text(self._text)
         self.server.ask("reload")
-        return name
 
     def send(
         self,
@@ -56,11 +60,12 @@ class Sender:
         assert found is not None, answer
         return int(found[1], 16)
 
-    def records(self, domain: str, *kinds: str) -> list[dict[str, str]]:
+    def records(self, domain: str, *kinds: str, complete: bool = True) -> list[dict[str, str]]:
         """The accounting records of this domain's queue, of these types (none: all) until now."""
+        every = self.server.records() if complete else self.server.records_on_disk()
         return [
             each
-            for each in self.server.records()
+            for each in every
             if each["queue"].partition("/")[0] == domain and (not kinds or each["type"] in kinds)
         ]
 
@@ -69,7 +74,7 @@ class Sender:
         found: list[dict[str, str]] = []
 
         def look() -> bool:
-            found[:] = self.records(domain, *kinds)
+            found[:] = self.records(domain, *kinds, complete=False)
             return len(found) >= count
 
         try:

@@ -18,6 +18,9 @@ class Loop:
     def now(self) -> float:
         return self.time
 
+    def post(self, do: Callable[[], None]) -> None:
+        self.posts.append(do)
+
     def call_at(self, at: float, do: Callable[[], None]) -> None:
         heapq.heappush(self.timers, (at, len(self.timers), do))
 
@@ -39,7 +42,7 @@ class Loop:
 
 def a_governor() -> tuple[Governor, Loop]:
     loop = Loop()
-    return Governor(clock=loop, post=lambda do: loop.posts.append(do), call_at=loop.call_at), loop
+    return Governor(clock=loop, post=loop.post, call_at=loop.call_at), loop
 
 
 def test_nobody_is_answered_before_the_call_returned() -> None:

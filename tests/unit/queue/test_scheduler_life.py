@@ -1,6 +1,6 @@
 """The life of a queue: into memory, through it, out of it again; and what stays on disk meanwhile."""
 
-from mta.model.envelope import QueueKey
+from mta.model.envelope import Entry, Message, QueueKey
 from mta.policy.rules import QueuePolicy
 from mta.queue import actions
 from mta.queue.scheduler import Options, Scheduler
@@ -215,3 +215,40 @@ def test_the_work_does_not_grow_with_idle_queues() -> None:
         return scheduler.steps - before
 
     assert steps(10) == steps(100_000)
+
+
+def test_mail_that_comes_while_the_last_outcome_is_being_written_is_not_overlooked() -> None:
+    scheduler, now = Scheduler(FakeBook()), 1.7e9
+    route = actions.Route("one.test", (actions.Candidate("mx.one.test", "192.0.2.1", 25),))
+    opened: list[int] = []
+
+    def turn() -> None:
+        for _ in range(6):
+            for action in scheduler.next_actions(now):
+                match action:
+                    case actions.Recall(key):
+                        scheduler.recalled(actions.QueueState(key), now)
+                    case actions.Resolve(key):
+                        scheduler.resolved(key, route, now)
+                    case actions.Refill(key):
+                        scheduler.refilled(key, [], None, now)
+                    case actions.RequestLease(request):
+                        scheduler.granted(request, request, now)
+                    case actions.OpenConnection(connection):
+                        opened.append(connection)
+                        scheduler.opened(connection, now)
+
+    def an_entry(number: int) -> Entry:
+        return Entry(Message(0, number, "", 1, now, "default"), KEY, "r@one.test", number=number)
+
+    scheduler.add([an_entry(1)], now)
+    turn()
+    batch = scheduler.next_batch(opened[0], now)
+    assert batch is not None
+    scheduler.settle(batch.entries[0], OK, now)
+    scheduler.closed(opened[0], None, now)
+    turn()
+    scheduler.add([an_entry(2)], now)
+    turn()
+    assert len(opened) == 2
+    assert scheduler.next_batch(opened[1], now) is not None

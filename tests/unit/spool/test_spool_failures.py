@@ -186,3 +186,19 @@ def test_what_comes_after_close_or_a_broken_disk_gets_no_answer_that_looks_good(
     spool.close()
     assert open_spool is not None
     assert loop.turns == 0
+
+
+def test_when_the_disk_cannot_be_read_due_answers_all_the_same_and_tries_later(
+    tmp_path: Path, faults: Path
+) -> None:
+    spool = SpoolUnderTest(tmp_path / "spool", vfs=NAME)
+    spool.accept()
+    spool.close()
+    spool = SpoolUnderTest(tmp_path / "spool", vfs=NAME)
+    faults.write_text("read:eio")
+    assert spool.due() == ([], spool.clock.time + 60)
+    assert "cannot be read" in spool.reports[0]
+    assert not spool.broken
+    faults.unlink()
+    assert len(spool.due()[0]) == 1
+    spool.close()
