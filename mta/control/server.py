@@ -179,7 +179,7 @@ class ControlServer:
                 await self._converse(reader, writer, peer)
         except (OSError, asyncio.IncompleteReadError, _HangUp):
             pass  # the client has gone, or was too slow
-        except Exception:
+        except Exception:  # a task border: one connection
             log.exception("control connection failed")
         finally:
             self._tasks.discard(task)
@@ -226,7 +226,7 @@ class ControlServer:
         except TimeoutError:
             text = f"{verb.name} took longer than {verb.deadline_s:g} s"
             last = _error_line(ControlError(text, "it may still go on; look at the status"))
-        except Exception as error:
+        except Exception as error:  # a task border: the operator hears of it, the log has the traceback
             log.exception("control verb failed", verb=request.verb)
             last = _error_line(
                 ControlError(

@@ -460,6 +460,11 @@ class Dispatcher(Owner):
         entries: list[Entry],
         result: tuple[bytes, bytes | SpillFile] | BaseException,
     ) -> None:
+        if session.number not in self._sessions:
+            # Lost meanwhile: the scheduler has its entries back, and what is not tried is not marked.
+            for entry in entries:
+                self._spools[entry.message.spool].unmark(entry)
+            return
         if isinstance(result, BaseException):
             text = f"the stored message cannot be read: {result}"
             outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)

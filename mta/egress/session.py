@@ -95,7 +95,6 @@ class OutboundSession(asyncio.Protocol):
         deadlines: Deadlines,
         *,
         site: str,
-        trace: list[str] | None = None,
     ) -> None:
         self.number = number
         self.facts = Facts(remote_name=candidate.host, remote_ip=candidate.address, site=site)

@@ -33,7 +33,7 @@ async def open_connection(
         async with asyncio.timeout(timeout_s):
             await loop.sock_connect(sock, (address, port))
         await loop.create_connection(lambda: protocol, sock=sock)
-    except BaseException:
+    except BaseException:  # raised again: the descriptor is closed first
         sock.close()
         raise
     return protocol

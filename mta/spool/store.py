@@ -105,7 +105,7 @@ class Spool:
             raise SpoolError(f"there is no directory {path}") from None
         try:
             self._commit.start(lambda: self._open(vfs))
-        except BaseException:
+        except BaseException:  # raised again: what was opened is closed first
             self._bodies.close()
             self._lock.release()
             raise
