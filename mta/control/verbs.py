@@ -1,7 +1,7 @@
 """What an operator can ask of a running server: one function a verb, over a list of workers.
 
-Workers are asked side by side and each has a deadline; one that does not answer is named in the answer (`silent`), and the others'
-answers stand. Totals are added here, so a worker never knows of another.
+Workers are asked side by side and each has a deadline; one that does not answer is named in the answer (`silent`), and the
+others' answers stand. Totals are added here, so a worker never knows of another.
 """
 
 import asyncio

@@ -307,7 +307,7 @@ class Follower:
             place = self._sink.upkeep(self._clock.wall(), asked=asked)
             if place is not None:
                 self._save(place)
-        except BaseException as error:  # the thread's border: followers must not take each other down
+        except BaseException as error:  # raised again: who asked hears of it first
             for answer in waiting:
                 answer.set_exception(error)
             raise

@@ -1,8 +1,9 @@
-"""The single door: whatever way a message came in, here it gets its number, trace fields, virtual MTA, queues and signatures, and is committed.
+"""The single door: here a message gets its number, trace fields, virtual MTA, queues and signatures, and is committed.
 
 An `Arrival` is one message on its way: `add` its bytes, then `finish`; the reply comes when the message is on stable
 storage, or says why it is not taken. The order of the finished message is: DKIM-Signature, Received, fields we add, then
-what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the last part is the spool's `body`, which never changes.
+what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the last part is the spool's `body`; it never
+changes.
 
 RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
 """

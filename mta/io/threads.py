@@ -55,7 +55,7 @@ class Workshop:
             job, done = item
             try:
                 result: Any = job()
-            except Exception as error:  # noqa: BLE001 - the caller gets it as its answer
+            except Exception as error:
                 result = error
             self._finished.append((done, result))
             if self._woken.acquire(blocking=False):

@@ -57,7 +57,7 @@ async def names(zone: LabDns, clock: FakeClock) -> AsyncIterator[Resolver]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what we wait for knows no events
+        while not condition():
             await asyncio.sleep(0.01)
 
 
