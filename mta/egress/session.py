@@ -9,16 +9,16 @@ RFC 5321 (dialogue, time-outs), RFC 2920 (pipelining), RFC 3207 (STARTTLS), RFC 
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mta.egress.deliveries import STEPS, Deliveries
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
-from mta.model.envelope import Content, Entry, Message, SpillFile
+from mta.model.envelope import Entry
 from mta.model.errors import ProtocolError
-from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
+from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
 from mta.policy.reaction import outcome_of
 from mta.policy.rules import Tls
@@ -27,7 +27,6 @@ from mta.smtp.client import ClientSession, ReplyTo
 from mta.smtp.steps import Step
 
 QUIT_TIMEOUT_S = 5.0  # the work is done; a host that is slow to say goodbye is not waited for
-STREAM_CHUNK = 131_072
 
 
 @dataclass(slots=True)
@@ -79,12 +78,7 @@ _STEP_TIMEOUT = {step: step.timeout_s for step in Step}
 
 
 class OutboundSession(asyncio.Protocol):
-    """One connection. Every entry given to it gets exactly one outcome.
-
-    `_running` holds the transactions under way, oldest first: one, or two while the first waits for the reply to its dot and
-    the next was sent behind it in the same write (RFC 2920 §3.1 allows it by name; it saves a round trip, a write and
-    a read a message).
-    """
+    """One connection: greeted, perhaps encrypted, then at the service of its `Deliveries`; lost exactly once."""
 
     def __init__(
         self,
@@ -112,17 +106,15 @@ class OutboundSession(asyncio.Protocol):
             for step, default in _STEP_TIMEOUT.items()
         }
         self._waiting_for = Step.GREETING
-        self._running: deque[Transaction] = deque()
-        self._close_when_free = False
+        self._deliveries: Deliveries | None = None  # once it is ready
+        self.is_to_close = False  # once nothing runs
         self._closing = False
         self._is_over = False
-        self._lost = False
+        self.is_lost = False
         self._why: Deferred | None = None
         self._tls_task: asyncio.Task[None] | None = None
-        self._stream_task: asyncio.Task[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._can_pipeline = False
+        self.writable = asyncio.Event()
+        self.writable.set()
 
     # -- what the owner asks ------------------------------------------------------------------------------------
 
@@ -130,7 +122,7 @@ class OutboundSession(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Ready, and no transaction runs."""
         return self.is_ready and not (
-            self._running or self._is_reserved or self._closing or self._lost
+            self._is_busy or self._is_reserved or self._closing or self.is_lost
         )
 
     def reserve(self) -> None:
@@ -140,7 +132,8 @@ class OutboundSession(asyncio.Protocol):
     def give_up(self, entries: list[Entry], outcome: Outcome) -> None:
         """The reserved transaction cannot be: report its outcome instead of delivering."""
         self._is_reserved = False
-        self._report(Transaction(entries, b"", b""), outcome)
+        for entry in entries:
+            self.owner.session_outcome(self, entry, outcome)
         self._free_soon()
 
     def deliver(self, transaction: Transaction) -> None:
@@ -149,31 +142,32 @@ class OutboundSession(asyncio.Protocol):
         Every entry's outcome is reported to the owner, then `session_free` or `session_lost`.
         """
         self._is_reserved = False
-        if self._lost or self._closing:
+        assert self._deliveries is not None
+        if self.is_lost or self._closing:
             lost = a_reply(451, "4.4.2", "connection lost while the message was read")
-            self._report(transaction, Deferred(lost, Extent.CONNECTION, local=True))
-        elif self._say_envelope(transaction):
-            self._send(Step.MAIL)
+            self._deliveries.report(transaction, Deferred(lost, Extent.CONNECTION, local=True))
+        elif self._deliveries.begin(transaction):
+            self.send(Step.MAIL)
         else:
             self._free_soon()
 
     def close(self, reason: str) -> None:
         """Say QUIT and close, once what runs is over."""
-        if self._closing or self._lost:
+        if self._closing or self.is_lost:
             return
         if not self.is_ready:
-            self._abort(None)
-        elif self._running or self._is_reserved:
-            self._close_when_free = True
+            self.hang_up(None)
+        elif self._is_busy or self._is_reserved:
+            self.is_to_close = True
         else:
             self._closing = True
             self._session.quit()
-            self._send(Step.QUIT)
+            self.send(Step.QUIT)
             self.deadline = self._loop.time() + QUIT_TIMEOUT_S
 
     def abort(self) -> None:
         """Close at once, whatever runs; entries in transaction are deferred."""
-        self._abort(
+        self.hang_up(
             Deferred(a_reply(421, "4.3.2", "we are stopping"), Extent.CONNECTION, local=True)
         )
 
@@ -193,7 +187,7 @@ class OutboundSession(asyncio.Protocol):
                     return  # what a host says after it was hung up on answers nothing any more
                 self._on_reply(reply)
         except ProtocolError as error:
-            self._abort(
+            self.hang_up(
                 Deferred(
                     a_reply(451, "4.5.0", f"protocol error: {error}"), Extent.CONNECTION, local=True
                 )
@@ -202,33 +196,35 @@ class OutboundSession(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._deadlines.forget(self)
-        if self._lost:
+        if self.is_lost:
             return
-        self._lost = True
-        for task in (self._tls_task, self._stream_task):
-            if task is not None:
-                task.cancel()
-        self._writable.set()
+        self.is_lost = True
+        if self._tls_task is not None:
+            self._tls_task.cancel()
+        if self._deliveries is not None:
+            self._deliveries.stop()
+        self.writable.set()
         why = self._why
-        if why is None and (self._running or not (self.is_ready or self._closing)):
+        if why is None and (self._is_busy or not (self.is_ready or self._closing)):
             words = self._waiting_for.words
             text = f"connection lost while {words}" + (f" ({exc})" if exc else "")
             why = self._cut_short("4.4.2", text)
-        self._fail_running(why)
+        if self._deliveries is not None:
+            self._deliveries.fail(why)
         self.owner.session_lost(self, why)
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self.writable.clear()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self.writable.set()
 
     def on_deadline(self) -> None:
         """The step took too long: the connection is worth nothing any more."""
         if self._closing:
-            self._abort(None)
+            self.hang_up(None)
             return
-        self._abort(self._cut_short("4.4.1", f"timed out while {self._waiting_for.words}"))
+        self.hang_up(self._cut_short("4.4.1", f"timed out while {self._waiting_for.words}"))
 
     def _cut_short(self, enhanced: str, text: str) -> Deferred:
         """Lost or too slow; in a TLS handshake that is a failure of TLS (`opportunistic` then tries without)."""
@@ -239,39 +235,28 @@ class OutboundSession(asyncio.Protocol):
     # -- replies ------------------------------------------------------------------------------------------------
 
     def _on_reply(self, answer: ReplyTo) -> None:
-        step, reply = answer.step, answer.reply
-        if reply.code == 421:
-            self._sent_away(step, reply, answer.tag)
-        elif step is Step.END_OF_DATA:
-            self._finish(Delivered(reply) if reply.code == 250 else outcome_of(step, reply))
-        elif step is Step.RCPT:
-            self._rcpt_answered(answer.tag, reply)
-        elif step is Step.MAIL:
-            self._mail_answered(reply)
-        elif step is Step.DATA:
-            self._data_answered(reply)
-        elif step is Step.RSET:
-            self._rset_answered()
-        elif step is Step.QUIT:
-            self._abort(None)
+        if answer.reply.code == 421:
+            self._sent_away(answer)
+        elif answer.step in STEPS and self._deliveries is not None:
+            self._deliveries.answered(answer)
+        elif answer.step is Step.QUIT:
+            self.hang_up(None)
         else:
-            self._opening_answered(step, reply)
+            self._opening_answered(answer.step, answer.reply)
 
-    def _sent_away(self, step: Step, reply: Reply, entry: Entry | None) -> None:
+    def _sent_away(self, answer: ReplyTo) -> None:
         """421: the host closes, whatever it answered (RFC 5321 §3.8)."""
-        if self.is_ready and not self._running:
-            self._abort(None)  # an idle connection it no longer wants to keep
+        if self.is_ready and not self._is_busy:
+            self.hang_up(None)  # an idle connection it no longer wants to keep
             return
-        if step is Step.RCPT and entry is not None:
-            self._running[-1].refuse(entry, outcome_of(step, reply))
-        elif step is Step.END_OF_DATA:
-            self._finish(outcome_of(step, reply), is_free=False)
-        self._refuse_connection(reply, step)
+        if self._deliveries is not None:
+            self._deliveries.sent_away(answer)
+        self._refuse_connection(answer.reply, answer.step)
 
     def _opening_answered(self, step: Step, reply: Reply) -> None:
         if step is Step.GREETING and reply.code == 220:
             self._session.ehlo(self._manners.ehlo_name)
-            self._send(Step.EHLO)
+            self.send(Step.EHLO)
         elif step is Step.EHLO and reply.code == 250:
             self._after_ehlo()
         elif (
@@ -280,7 +265,7 @@ class OutboundSession(asyncio.Protocol):
             and not self._session.said_helo
         ):
             self._session.helo(self._manners.ehlo_name)
-            self._send(Step.EHLO)
+            self.send(Step.EHLO)
         elif step is Step.STARTTLS and reply.code == 220:
             self._tls_task = self._loop.create_task(self._start_tls())
         elif step is Step.STARTTLS and self._manners.tls is Tls.OPPORTUNISTIC:
@@ -292,7 +277,7 @@ class OutboundSession(asyncio.Protocol):
         wants = self._manners.tls is not Tls.NONE and not self.facts.tls_protocol
         if wants and "STARTTLS" in self._session.extensions:
             self._session.start_tls_command()
-            self._send(Step.STARTTLS)
+            self.send(Step.STARTTLS)
         elif wants and self._manners.tls is Tls.REQUIRE:
             reply = a_reply(454, "4.7.4", "TLS is required here and the host does not offer it")
             self._refuse_connection(reply, Step.STARTTLS, local=True)
@@ -301,7 +286,7 @@ class OutboundSession(asyncio.Protocol):
 
     def _become_ready(self) -> None:
         self.facts.extensions = ",".join(self._session.extensions)
-        self._can_pipeline = "PIPELINING" in self._session.extensions
+        self._deliveries = Deliveries(self._session, self)
         self.is_ready = True
         self.deadline = float("inf")
         self.owner.session_ready(self)
@@ -321,9 +306,9 @@ class OutboundSession(asyncio.Protocol):
             )
         except (OSError, ssl.SSLError, ProtocolError, ConnectionError) as error:
             reply = a_reply(454, "4.7.5", f"TLS handshake failed: {error}")
-            self._abort(Deferred(reply, Extent.CONNECTION, local=True))
+            self.hang_up(Deferred(reply, Extent.CONNECTION, local=True))
             return
-        if secured is None or self._lost:
+        if secured is None or self.is_lost:
             return
         self._transport = secured
         shown = secured.get_extra_info("ssl_object") or secured.get_extra_info("cipher")
@@ -331,214 +316,50 @@ class OutboundSession(asyncio.Protocol):
         self.facts.tls_protocol = shown.version() if hasattr(shown, "version") else "TLS"
         self.facts.tls_cipher = cipher[0] if cipher else ""
         self._session.ehlo(self._manners.ehlo_name)
-        self._send(Step.EHLO)
+        self.send(Step.EHLO)
 
-    # -- transactions ---------------------------------------------------------------------------
+    # -- the wire -----------------------------------------------------------------------------------------------
 
-    def _say_envelope(self, transaction: Transaction) -> bool:
-        """Put down MAIL and, pipelined, RCPT and DATA; False: it fails here, its outcome is reported."""
-        refusal = self._unbearable(transaction.entries[0].message)
-        session = self._session
-        before = session.checkpoint()
-        if refusal is None:
-            try:
-                self._put_envelope(transaction)
-                self._running.append(transaction)
-                return True
-            except ValueError as error:
-                # What cannot be said cleanly is not said (RFC 5321 §4.1.2); nothing of it was sent.
-                session.rollback(before)
-                reply = a_reply(550, "5.6.0", str(error))
-                refusal = Failed(reply, Extent.MESSAGE, local=True)
-        self._report(transaction, refusal)
-        return False
+    def send(self, step: Step) -> None:
+        """Write what the session has put down; `step` is what is waited for now."""
+        if self._transport is not None:
+            self._transport.write(self._session.take_outgoing())
+            self.wait_for(step)
 
-    def _put_envelope(self, transaction: Transaction) -> None:
-        session, message = self._session, transaction.entries[0].message
-        session.mail(
-            message.sender,
-            size=message.size,
-            eight_bit=bool(message.content & Content.EIGHT_BIT),
-            ret=message.ret,
-            envid=message.envid,
-        )
-        if self._can_pipeline:
-            for entry in transaction.entries:
-                session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
-            session.data()
-
-    def _unbearable(self, message: Message) -> Failed | None:
-        """What this host can never take of the message, known before a byte is sent."""
-        offered = self._session.extensions
-        if message.content & Content.EIGHT_BIT and "8BITMIME" not in offered:
-            # RFC 6152 §3; converting would break the signature, so it fails.
-            reply = a_reply(554, "5.6.3", "the message is 8-bit and the host takes only 7-bit")
-            return Failed(reply, Extent.MESSAGE, local=True)
-        limit = offered.get("SIZE", "")
-        if limit.isdigit() and 0 < int(limit) < message.size:
-            reply = a_reply(552, "5.3.4", f"{message.size} bytes; the host takes at most {limit}")
-            return Failed(reply, Extent.MESSAGE, local=True)
-        return None
-
-    def _mail_answered(self, reply: Reply) -> None:
-        transaction = self._running[-1]
-        if reply.code == 250:
-            transaction.mail_taken = True
-            if not self._can_pipeline:
-                self._next_rcpt()
-            return
-        outcome = outcome_of(Step.MAIL, reply)
-        transaction.refuse_all(outcome)
-        if not self._can_pipeline:
-            self._finish(outcome)
-
-    def _next_rcpt(self) -> None:
-        """Without pipelining: one command, one reply."""
-        transaction = self._running[-1]
-        if transaction.named < len(transaction.entries):
-            entry = transaction.entries[transaction.named]
-            transaction.named += 1
-            self._session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
-            self._send(Step.RCPT)
-        elif transaction.is_refused_whole:
-            self._finish(next(iter(transaction.refused.values())))
-        else:
-            self._session.data()
-            self._send(Step.DATA)
-
-    def _rcpt_answered(self, entry: Entry, reply: Reply) -> None:
-        if reply.code not in (250, 251):
-            self._running[-1].refuse(entry, outcome_of(Step.RCPT, reply))
-        if not self._can_pipeline:
-            self._next_rcpt()
-
-    def _data_answered(self, reply: Reply) -> None:
-        transaction = self._running[-1]
-        if reply.code != 354:
-            self._finish(outcome_of(Step.DATA, reply))
-        elif transaction.is_refused_whole:
-            # RFC 2920 §3.1: a host that says 354 although it refused every recipient wants a dot all the same.
-            self._session.body(b"", last=True)
-            transaction.dot_sent = True
-            self._send(Step.END_OF_DATA)
-        elif isinstance(transaction.body, SpillFile):
-            self._stream_task = self._loop.create_task(self._stream(transaction, transaction.body))
-        else:
-            self._send_body(transaction, transaction.prefix + transaction.body)
-
-    def _send_body(self, transaction: Transaction, content: bytes) -> None:
-        transaction.body_begun = True
-        try:
-            self._session.body(content, last=True)
-        except ValueError as error:
-            self._cannot_send(error)
-            return
-        transaction.dot_sent = True
-        if self._can_pipeline and not self._close_when_free:
-            following = self.owner.session_next(self)
-            if following is not None:
-                self._say_envelope(following)
-        self._send(Step.END_OF_DATA)
-
-    def _cannot_send(self, error: ValueError) -> None:
-        """The body is not clean (CR, LF, NUL, over-long line): in DATA there is no way back but to hang up."""
-        reply = a_reply(554, "5.6.0", f"not sent: {error}")
-        self._finish(Failed(reply, Extent.MESSAGE, local=True), is_free=False)
-        self._abort(None)
-
-    async def _stream(self, transaction: Transaction, body: SpillFile) -> None:
-        """A body from its file, chunk by chunk, no faster than the host takes it."""
-        transaction.body_begun = True
-        try:
-            file = await asyncio.to_thread(open, body.path, "rb")
-            with file:
-                self._session.body(transaction.prefix, last=False)
-                while chunk := await asyncio.to_thread(file.read, STREAM_CHUNK):
-                    self._session.body(chunk, last=False)
-                    self._send(Step.BODY)
-                    await self._writable.wait()
-                    if self._lost:
-                        return
-            self._session.body(b"", last=True)
-        except OSError as error:
-            reply = a_reply(451, "4.3.0", f"the stored body cannot be read: {error}")
-            self._abort(Deferred(reply, Extent.MESSAGE, local=True))
-            return
-        except ValueError as error:
-            self._cannot_send(error)
-            return
-        transaction.dot_sent = True
-        self._send(Step.END_OF_DATA)
-
-    def _finish(self, outcome: Outcome, *, is_free: bool = True) -> None:
-        """The oldest transaction is over: each entry gets its own refusal, or else `outcome`."""
-        transaction = self._running.popleft()
-        self._report(transaction, outcome)
-        if self._running:
-            self._wait_for(Step.MAIL)  # the next was sent behind the dot
-            return
-        self.deadline = float("inf")
-        if not is_free or self._lost or self._closing:
-            return
-        if transaction.mail_taken and not transaction.dot_sent:
-            # The host still has the sender. Pipelined, RSET goes out with the next MAIL.
-            self._session.rset()
-            if not self._can_pipeline:
-                self._is_reserved = True
-                self._send(Step.RSET)
-                return
-        self._free()
-
-    def _rset_answered(self) -> None:
-        if not self._can_pipeline:
-            self._is_reserved = False
+    def wait_for(self, step: Step | None) -> None:
+        """The host owes the reply to this step, in its time; None: it owes nothing."""
+        if step is None:
             self.deadline = float("inf")
-            self._free()
+        else:
+            self._waiting_for = step
+            self.deadline = self._loop.time() + self._timeouts[step]
 
-    def _free(self) -> None:
+    def free(self) -> None:
         """Nothing runs: close if that was asked for, else take the next."""
-        if self._is_reserved or self._running or self._lost or self._closing:
+        if self._is_reserved or self._is_busy or self.is_lost or self._closing:
             return
-        if self._close_when_free:
+        if self.is_to_close:
             self.close("as asked")
         else:
             self.owner.session_free(self)
 
     def _free_soon(self) -> None:
         # Later: the next message may fail as well, and the next; none of them a call deeper.
-        self._loop.call_soon(self._free)
+        self._loop.call_soon(self.free)
 
-    def _report(self, transaction: Transaction, outcome: Outcome) -> None:
-        report, refused = self.owner.session_outcome, transaction.refused
-        for entry in transaction.entries:
-            report(self, entry, refused.get(entry, outcome) if refused else outcome)
-
-    def _fail_running(self, why: Deferred | None) -> None:
-        """The connection went while transactions ran."""
-        reply = a_reply(451, "4.4.2", "connection closed")
-        why = why or Deferred(reply, Extent.CONNECTION, local=True)
-        while self._running:
-            self._finish(self._running[0].lost(why), is_free=False)
-
-    # -- the wire -----------------------------------------------------------------------------------------------
-
-    def _send(self, step: Step) -> None:
-        if self._transport is not None:
-            self._transport.write(self._session.take_outgoing())
-            self._wait_for(step)
-
-    def _wait_for(self, step: Step) -> None:
-        self._waiting_for = step
-        self.deadline = self._loop.time() + self._timeouts[step]
+    @property
+    def _is_busy(self) -> bool:
+        return self._deliveries is not None and self._deliveries.is_busy
 
     def _refuse_connection(self, reply: Reply, step: Step, *, local: bool = False) -> None:
         outcome = outcome_of(step, reply, local=local)
         if isinstance(outcome, Deferred | Failed):
             self._why = Deferred(outcome.reply, Extent.CONNECTION, local=local)
             self.owner.session_refused(self, outcome)
-        self._abort(self._why)
+        self.hang_up(self._why)
 
-    def _abort(self, why: Deferred | None) -> None:
+    def hang_up(self, why: Deferred | None) -> None:
+        """Close at once; `why` becomes the reason for whatever ran, None: as asked."""
         self._is_over = True
         if self._why is None:
             self._why = why
@@ -546,5 +367,5 @@ class OutboundSession(asyncio.Protocol):
             self._closing = True
         if self._transport is not None:
             self._transport.abort()
-        elif not self._lost:
+        elif not self.is_lost:
             self.connection_lost(None)

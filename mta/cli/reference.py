@@ -1,0 +1,207 @@
+"""Renders the reference pages that follow from code outside of the configuration: `docs/cli.md` from the tree of commands,
+and the table of columns in `docs/accounting.md` from the record formats. `python -m mta.cli.reference` rewrites both; a test
+compares them.
+
+What a command takes is read off the tree itself, so the page cannot tell of an option that is not there. What a column means
+stands here, for the code that fills it needs no such text; a column without one is an error.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mta.cli.app import app
+from mta.follow.records import COLUMNS
+
+ROOT = Path(__file__).parents[2]
+CLI_PAGE = ROOT / "docs" / "cli.md"
+ACCOUNTING_PAGE = ROOT / "docs" / "accounting.md"
+
+TABLE_BEGIN = "<!-- columns: rendered by `python -m mta.cli.reference`; do not edit by hand -->"
+TABLE_END = "<!-- end of columns -->"
+
+# What every command to a running server takes; told once, at the top of the page.
+_OF_THE_SERVER = ("config", "socket", "as_json")
+
+_HEAD = """\
+# Commands
+
+Rendered from the commands by `python -m mta.cli.reference`; do not edit by hand. Each command shows the same with `--help`.
+
+## Speaking with a running server
+
+`status`, `queues`, `explain`, `resolve`, `reload`, `rotate`, `shutdown`, `queue …` and `messages …` ask the server that runs,
+over its control socket. They find it in this order: `--socket FILE` (or `SLUICE_SOCKET`); `server.control_socket` of
+`--config FILE` (or `SLUICE_CONFIG`); the same of `/etc/sluice/sluice.toml`; `/run/sluice/control.sock`. Root, the server's own
+user and the members of the socket's group may ask. What changes something is written to the server's log with the asker's uid.
+With `--json` the answer comes as JSON; tables are cut to the width of the terminal, JSON is not.
+
+A queue is named `domain/vmta`; `domain` alone means the virtual MTA named `default`.
+
+| exit status | means |
+|---|---|
+| 0 | done |
+| 1 | not done: the server refused, does not answer, or what was checked is not sound |
+| 2, 64 | the command line is wrong |
+| 69 | `sluice send`: no server answers at that address |
+| 75 | `sluice run`: it cannot start, or the spool's disk failed; starting again may help |
+| 78 | the configuration has mistakes, or cannot be read |
+"""
+
+_MEANINGS = {
+    "type": "The kind of the record, as above.",
+    "timeLogged": "When it happened, in UTC: `2019-02-08 21:54:05+0000`.",
+    "timeQueued": "When the message was accepted.",
+    "orig": "The envelope sender; empty for the null sender.",
+    "rcpt": "The recipient.",
+    "orcpt": "ORCPT as the feeder gave it.",
+    "dsnAction": "`relayed` (d), `failed` (b) or `delayed` (t).",
+    "dsnStatus": "Enhanced status with its meaning: `5.1.1 (bad destination mailbox address)`. Made of the reply's first digit "
+    "where the host gave none.",
+    "dsnDiag": "The reply: `smtp;550 5.1.1 …` as the host said it, `x-sluice;…` where we say it ourselves (DNS, connecting, "
+    "time-outs, expiry).",
+    "dsnMta": "The host that was spoken to: `name (address)`.",
+    "bounceCat": "The category of a reply, such as `bad-mailbox`, `quota-issues` or `policy-related`; empty for a delivery.",
+    "srcType": "How the message came in: `smtp`.",
+    "srcMta": "The feeder: its EHLO name and address.",
+    "dlvType": "How it was to go out: `smtp`.",
+    "dlvSourceIp": "Our address of that connection.",
+    "dlvDestinationIp": "The host's address.",
+    "dlvEsmtpAvailable": "The ESMTP extensions the host offered, separated by commas.",
+    "dlvSize": "Bytes of the message as delivered.",
+    "vmta": "The virtual MTA.",
+    "jobId": "The job that the message named (`X-Job`).",
+    "envId": "ENVID as the feeder gave it.",
+    "queue": "`domain/vmta`.",
+    "vmtaPool": "Always empty: there are no pools in this release.",
+    "totalSecondsQueued": "Seconds from acceptance to this record.",
+    "timeFirstAttempt": "When it was tried for the first time; empty if it never was.",
+    "dlvTlsProtocol": "The TLS version of that connection; empty without TLS.",
+    "dlvTlsCipher": "Its cipher.",
+    "rcvSmtpUser": "The user that handed the message in, if it logged in.",
+    "rcvSourceIp": "The feeder's address.",
+    "rcvDestinationIp": "Our address that the feeder connected to.",
+    "eventId": "`spool:number`. Unique, and rising within a spool.",
+    "mayRepeat": "`true`: the message may reach this recipient twice. It was in flight at a crash, or the connection was lost "
+    "after its final dot.",
+    "messageId": "The number of the message in its spool, which `sluice messages show` takes.",
+    "attempts": "Attempts for this recipient so far, 0 if it was given up without any; in `tq` failures of the queue in a row.",
+    "site": "The site of the queue.",
+    "removedBy": "`expired` or `administrator`; empty where a reply ended it.",
+    "nextAttempt": "When the queue is tried again.",
+    "recipients": "How many recipients the message has.",
+    "size": "Bytes of the message.",
+}
+# Kept apart: these columns are filled by their format, and nobody hands them their values yet.
+_EMPTY_IN_TQ = ("dsnMta", "dlvSourceIp", "dlvDestinationIp", "site")
+
+
+def render_cli() -> str:
+    """`docs/cli.md`."""
+    parts = [_HEAD]
+    tree: Any = typer.main.get_command(app)
+    for name, command in _children(tree):
+        children = list(_children(command))
+        if not children:
+            parts.append(_command(f"sluice {name}", command, "##"))
+            continue
+        parts.append(f"## sluice {name}\n\n{_text(command.help)}\n")
+        parts += [_command(f"sluice {name} {child}", each, "###") for child, each in children]
+    return "\n".join(parts)
+
+
+def render_columns() -> str:
+    """The table of columns of `docs/accounting.md`, with its marks."""
+    rows = ["| column | records | meaning |", "|---|---|---|"]
+    for name, types in COLUMNS.items():
+        meaning = _MEANINGS[name]
+        if name in _EMPTY_IN_TQ:
+            meaning += " Empty in `tq` in this release."
+        rows.append(f"| `{name}` | {types} | {meaning} |")
+    return "\n".join([TABLE_BEGIN, *rows, TABLE_END])
+
+
+def render_accounting(page: str) -> str:
+    """`docs/accounting.md` with the table of columns as it should be. Raises ValueError where a mark is missing."""
+    before, begin, rest = page.partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
+    if not begin or not end:
+        raise ValueError(f"the page has no place for the table: {TABLE_BEGIN} … {TABLE_END}")
+    return before + render_columns() + after
+
+
+def _children(command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands of a group, in its order; none for a command."""
+    if not hasattr(command, "list_commands"):
+        return
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield name, command.get_command(context, name)
+
+
+def _command(name: str, command: Any, level: str) -> str:
+    shown = [each for each in command.params if not each.hidden and each.name != "help"]
+    asks_server = {each.name for each in shown} >= set(_OF_THE_SERVER)
+    if asks_server:
+        shown = [each for each in shown if each.name not in _OF_THE_SERVER]
+    arguments = [_argument(each) for each in shown if each.param_type_name == "argument"]
+    usage = " ".join([name, *arguments])
+    lines = [f"{level} {usage}", "", _text(command.help), ""]
+    if asks_server:
+        lines += ["Asks the running server: `--config`, `--socket`, `--json`.", ""]
+    if shown:
+        lines += ["| | default | meaning |", "|---|---|---|"]
+        lines += [_row(each) for each in shown]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(param: Any) -> str:
+    if param.param_type_name == "argument":
+        name = f"`{_argument(param).strip('[]')}`"
+    else:
+        name = ", ".join(f"`{opt}`" for opt in _spellings(param))
+    meaning = _text(param.help)
+    if isinstance(param.default, Enum):
+        meaning += f" ({', '.join(f'`{each.value}`' for each in type(param.default))})"
+    if param.envvar:
+        meaning += f" (or `{param.envvar}`)"
+    return f"| {name} | {_default(param)} | {meaning} |"
+
+
+def _spellings(param: Any) -> list[str]:
+    # Typer adds --no-x to every flag; it is worth telling only where it has a name of its own.
+    return [*param.opts, *(opt for opt in param.secondary_opts if not opt.startswith("--no-"))]
+
+
+def _argument(param: Any) -> str:
+    name = param.metavar or param.name.upper()
+    return name if param.required else f"[{name}]"
+
+
+def _default(param: Any) -> str:
+    if param.required:
+        return "must be given"
+    value = param.default
+    if value is None or value is False or value in ("", (), []) or value == 0:
+        return ""
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def _text(text: str | None) -> str:
+    """On one line, and no column of a table."""
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def main() -> None:
+    """Rewrite both pages."""
+    CLI_PAGE.write_text(render_cli(), "utf-8")
+    page = ACCOUNTING_PAGE.read_text("utf-8")
+    ACCOUNTING_PAGE.write_text(render_accounting(page), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

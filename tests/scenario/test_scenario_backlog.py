@@ -1,0 +1,92 @@
+"""Much waits: thousands for one dead domain, one each for thousands of domains.
+
+What stands in memory is a window of the one and nothing of the others. Once the dead host is back, mail goes out in the order of
+its age, none is lost and none goes twice, with a restart in the middle.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mta.lab.tempers import Moment, Temper
+from tests.scenario.stage import (
+    Letter,
+    Stage,
+    hand_in,
+    kinds,
+    queue_row,
+    resident_bytes,
+    wait_until,
+)
+
+WINDOW = 1_000
+SOAK = pytest.mark.soak
+
+
+@pytest.mark.parametrize("waiting", [5_000, pytest.param(100_000, marks=SOAK)])
+def test_a_backlog_goes_out_by_age_from_a_window_of_memory(tmp_path: Path, waiting: int) -> None:
+    with Stage() as stage:
+        host = stage.witness(Temper(listens=False))
+        default = (
+            f'hosts = ["{host.host}"]\nmax_recipients_per_message = 20\nmax_connections = 1\n'
+            'backoff_initial = "1s"\nbackoff_cap = "2s"'
+        )
+        with stage.server(tmp_path, default=default) as daemon:
+            mail = [
+                Letter(tuple(f"m{n}@d.example" for n in range(first, first + 10)))
+                for first in range(0, waiting, 10)
+            ]
+            assert hand_in(daemon, mail, connections=1) == waiting
+            wait_until(lambda: queue_row(daemon, "d.example/default")["attempts"] >= 2, "no try")
+            assert in_memory(daemon) <= WINDOW
+            stage.close(host)
+            alive = stage.witness(Temper(delay_s=0.003), port=host.port)
+            most = 0
+            while alive.mailbox.recipients < waiting // 2:
+                most = max(most, in_memory(daemon))
+                time.sleep(0.05)
+            assert 0 < most <= WINDOW
+            assert daemon.stop() == 0
+            assert waiting // 2 <= alive.mailbox.recipients < waiting
+            daemon.start()
+            alive.wait_for(waiting, 60.0)
+            came = alive.recipients
+            assert max(Counter(came).values()) == 1
+            assert [int(each[1:].partition("@")[0]) for each in came] == list(range(waiting))
+            wait_until(lambda: not daemon.totals()["queued_recipients"], "something is left")
+            found = kinds(daemon.records())
+            assert (found["d"], found["b"], found["t"]) == (waiting, 0, 0)
+
+
+def in_memory(daemon: object) -> int:
+    """Entries of the queue that are ready or in flight."""
+    row = queue_row(daemon, "d.example/default")  # type: ignore[arg-type]
+    return row["ready"] + row["in_flight"] if row else 0
+
+
+@pytest.mark.parametrize("queues", [2_000, pytest.param(20_000, marks=SOAK)])
+def test_queues_that_wait_or_are_done_leave_memory(tmp_path: Path, queues: int) -> None:
+    with Stage() as stage:
+        later = Temper(refuse={Moment.RCPT: "451 4.7.1 come again later"})
+        host, deferring = stage.witness(), stage.witness(later)
+        default = f'hosts = ["{host.host}"]\nretry = ["1h"]\nidle_timeout = "0s"'
+        more = f'[vmta.a]\n[vmta.b]\nhosts = ["{deferring.host}"]\n'
+        with stage.server(tmp_path, default=default, more=more, listener='vmta = "a"') as daemon:
+            hand_in(daemon, [Letter((f"m@warm{n}.example",)) for n in range(100)])
+            daemon.wait_for(delivered=100)
+            before = resident_bytes(daemon)
+            half = queues // 2
+            hand_in(daemon, [Letter((f"m@d{n}.example",)) for n in range(half)])
+            hand_in(daemon, [Letter((f"m@d{n}.example",), "b") for n in range(half)])
+            daemon.wait_for(delivered=100 + half, deferred=half, timeout_s=60)
+            wait_until(lambda: daemon.totals()["active_queues"] == 0, lambda: f"{daemon.totals()}")
+            totals = daemon.totals()
+            assert (totals["queued_recipients"], totals["queues"]) == (half, half)
+            grown = resident_bytes(daemon) - before
+            print(f"{queues} idle queues: {grown / 1e6:.1f} MB")
+            assert grown <= 30_000_000
+            # Not one of them is looked at while nothing is due.
+            hand_in(daemon, [Letter(("m@one.example",))])
+            host.wait_for(101 + half, 5.0)
