@@ -36,6 +36,7 @@ format: $(VENV)/.installed
 
 reference: $(VENV)/.installed    ## write the generated reference pages
 	$(BIN)/python -m mta.config.reference
+	$(BIN)/python -m mta.cli.reference
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

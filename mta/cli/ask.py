@@ -36,7 +36,11 @@ def ask(verb: str, config: Path | None, socket: Path | None, **args: Any) -> Any
     """The server's answer; on an error say it and end the command."""
     path = socket or socket_of(config)
     try:
-        with ControlClient(path, CHANGE_TIMEOUT_S) as client:
+        client = ControlClient(path, CHANGE_TIMEOUT_S)
+    except ControlError as error:
+        fail(error.text, error.hint, EXIT_UNAVAILABLE)
+    try:
+        with client:
             return client.call(verb, **args)
     except ControlError as error:
         fail(error.text, error.hint, EXIT_FAILED)

@@ -37,16 +37,16 @@ Rendered from the commands by `python -m mta.cli.reference`; do not edit by hand
 over its control socket. They find it in this order: `--socket FILE` (or `SLUICE_SOCKET`); `server.control_socket` of
 `--config FILE` (or `SLUICE_CONFIG`); the same of `/etc/sluice/sluice.toml`; `/run/sluice/control.sock`. Root, the server's own
 user and the members of the socket's group may ask. What changes something is written to the server's log with the asker's uid.
-With `--json` the answer comes as JSON; tables are cut to the width of the terminal, JSON is not.
+With `--json` the answer comes as JSON; tables are folded to the width of the terminal, JSON is not.
 
 A queue is named `domain/vmta`; `domain` alone means the virtual MTA named `default`.
 
 | exit status | means |
 |---|---|
 | 0 | done |
-| 1 | not done: the server refused, does not answer, or what was checked is not sound |
+| 1 | not done: the server refused it, or what was checked is not sound |
 | 2, 64 | the command line is wrong |
-| 69 | `sluice send`: no server answers at that address |
+| 69 | no server answers |
 | 75 | `sluice run`: it cannot start, or the spool's disk failed; starting again may help |
 | 78 | the configuration has mistakes, or cannot be read |
 """

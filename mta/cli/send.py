@@ -24,7 +24,10 @@ def send(
     insecure: Annotated[bool, typer.Option(help="do not verify the certificate")] = False,
 ) -> None:
     """Hand in one message: its header and body as they are, its lines ended as mail wants them."""
-    data = file.read_bytes() if file else sys.stdin.buffer.read()
+    try:
+        data = file.read_bytes() if file else sys.stdin.buffer.read()
+    except OSError as error:
+        fail(f"cannot read {file}: {error.strerror}", code=2)
     if not data.strip():
         fail("the message is empty", "give a file with --file, or pipe the message in", 2)
     # A file of this machine ends its lines with LF; mail ends them with CRLF (RFC 5321 §2.3.8).
@@ -50,17 +53,16 @@ async def _send(
     import aiosmtplib
 
     try:
-        refused, answer = await aiosmtplib.send(
-            message,
-            sender=sender,
-            recipients=recipients,
+        # Not aiosmtplib.send(): that wants a sender, and a bounce has none.
+        async with aiosmtplib.SMTP(
             hostname=host,
             port=port,
             username=user,
             password=password,
             validate_certs=not insecure,
             timeout=60,
-        )
+        ) as client:
+            refused, answer = await client.sendmail(sender, recipients, message)
     except aiosmtplib.SMTPConnectError as error:
         fail(f"no server answers on {host}:{port}: {error}", "is it running? sluice status", 69)
     except aiosmtplib.SMTPRecipientsRefused as error:
@@ -69,6 +71,8 @@ async def _send(
         raise typer.Exit(1) from None
     except aiosmtplib.SMTPException as error:
         fail(f"not taken: {error}")
+    except OSError as error:  # the certificate is not believed, or the connection broke
+        fail(f"not taken: {error}", "--insecure goes on whatever the certificate")
     for recipient, reply in refused.items():
         typer.secho(f"{recipient}: {reply.code} {reply.message}", err=True, fg="red")
     typer.echo(answer)

@@ -8,6 +8,7 @@ RFC 5321 §3.3, RFC 2920 (pipelining), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC
 """
 
 import asyncio
+import os
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -189,6 +190,9 @@ class Deliveries:
         try:
             file = await asyncio.to_thread(open, body.path, "rb")
             with file:
+                found = os.fstat(file.fileno()).st_size
+                if found != body.size:  # torn: to send it would pass it off as the message
+                    raise OSError(f"{body.path} has {found} bytes instead of {body.size}")
                 self._session.body(transaction.prefix, last=False)
                 while chunk := await asyncio.to_thread(file.read, STREAM_CHUNK):
                     self._session.body(chunk, last=False)

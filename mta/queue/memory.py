@@ -50,6 +50,7 @@ class Memory:
         self._desk = LeaseDesk()
         self._finder = Finder(options.max_active)
         self._resolves = ResolveLanes(options.max_resolving)
+        self.dns_is_down = False  # as the resolver says: no server answers anybody
         self._dns_failures = 0  # in a row
         self._evicted_lately: dict[QueueKey, None] = {}
         self._alarms = Alarms()

@@ -84,7 +84,7 @@ class Trouble(Memory):
     def _rest_for_dns(self, queue: Queue, why: Deferred, now: float) -> None:
         """No answer is no failure of the domain: no try is burnt."""
         oldest = self._age(queue.ready[0].message, now) if queue.ready else 0.0
-        is_outage = self._dns_failures >= DNS_OUTAGE_FAILURES
+        is_outage = self.dns_is_down or self._dns_failures >= DNS_OUTAGE_FAILURES
         delay = dns_delay(oldest, queue.key, is_outage=is_outage, now=now)
         self._postpone(queue, now + delay, queue.state.attempts, why)
 

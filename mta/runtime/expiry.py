@@ -49,23 +49,37 @@ class ExpirySweep:
             if not entries:
                 return expired
             now, book = self._clock.now(), self._book()
-            expired += self._expire([each for each in entries if self._is_expired(each, book, now)])
+            old = [each for each in entries if self._is_expired(each, book, now)]
+            expired += await self._expire(old) if old else 0
             if self._age(entries[-1], now) < book.shortest_expiry:
                 return expired
             after = entries[-1].number
             while self._settler.is_full:
                 await asyncio.sleep(0.01)
 
-    def _expire(self, entries: list[Entry]) -> int:
-        free = [entry for entry in entries if not self._spool.is_marked(entry)]
-        self._scheduler.forget(free)
+    async def _expire(self, entries: list[Entry]) -> int:
+        free = self._claim(entries)
+        numbers = [entry.number for entry in free]
+        # Asked after the claim: what is gone by now was on its way when it was found, and has its record.
+        reasons = await asyncio.wrap_future(self._spool.call(lambda read: read.reasons(numbers)))
+        free = self._claim([entry for entry in free if entry.number in reasons])
         book = self._book()
         for entry in free:
             site = self._scheduler.site(entry.key)
-            limit = format_duration(book.policy(entry.key, site).expire_after)
-            reply = a_reply(451, "4.4.7", f"not delivered within {limit}")
-            self._settler.settle(entry, Failed(reply, local=True), Facts(site=site))
+            text = (
+                f"not delivered within {format_duration(book.policy(entry.key, site).expire_after)}"
+            )
+            if reasons[entry.number]:
+                text += f"; last: {reasons[entry.number]}"
+            outcome = Failed(a_reply(451, "4.4.7", text), local=True)
+            self._settler.settle(entry, outcome, Facts(site=site))
         return len(free)
+
+    def _claim(self, entries: list[Entry]) -> list[Entry]:
+        """Those that are not in flight; the scheduler lets go of them."""
+        free = [entry for entry in entries if not self._spool.is_marked(entry)]
+        self._scheduler.forget(free)
+        return free
 
     def _is_expired(self, entry: Entry, book: Book, now: float) -> bool:
         policy = book.policy(entry.key, self._scheduler.site(entry.key))

@@ -51,6 +51,7 @@ class WorkerFront:
                 "queued_recipients": sum(each.recipients for each in spooled),
                 "held": sum(each.held for each in spooled),
                 "queues": sum(each.queues for each in spooled),
+                "active_queues": len(worker.scheduler),
                 "spool_bytes": sum(each.size_bytes for each in spooled),
                 "unsettled": worker.settler.unsettled,
                 "intake_memory": worker.memory.held_bytes,
@@ -155,11 +156,15 @@ class WorkerFront:
                 entry = listed.entry
                 name = f"{number} to {entry.address}"
                 if listed.held:
-                    rows.append({"what": f"held: {listed.hold_reason}", "of": name, "until": None})
+                    what = f"held: {listed.hold_reason}"
+                    rows.append({"what": what, "of": name, "until": None, "place": ""})
                 elif entry.due > now:
                     last = f"; last answer: {listed.reply}" if listed.reply else ""
                     text = f"next attempt is number {entry.attempts + 1}{last}"
-                    rows.append({"what": text, "of": name, "until": entry.due})
+                    site = worker.scheduler.site(entry.key)
+                    place = worker.settings.book.policy(entry.key, site).places.get("retry", "")
+                    row = {"what": text, "of": name, "until": entry.due, "place": str(place)}
+                    rows.append(row)
                 rows.extend({**row, "of": name} for row in await self.explain_queue(entry.key))
         return rows
 

@@ -27,6 +27,7 @@ from mta.follow.accounting import AccountingSink
 from mta.follow.cursors import CursorFile
 from mta.follow.follower import Follower, Followers, Pruning
 from mta.io.clock import Clock
+from mta.io.files import make_directory
 from mta.io.listen import Acceptor, open_listener
 from mta.io.log import set_up_log
 from mta.io.notify import Notifier
@@ -138,10 +139,11 @@ class Supervisor:
         )
 
     def _make_directories(self) -> None:
-        Path(self.settings.server.spool_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        # On disk in their parents before anything in them counts as written (reliability.md D1).
+        make_directory(self.settings.server.spool_dir)
         Path(self.settings.server.control_socket).parent.mkdir(parents=True, exist_ok=True)
         for rules in self.settings.accounting:
-            Path(rules.path).parent.mkdir(parents=True, exist_ok=True)
+            make_directory(Path(rules.path).parent, 0o755)
 
     def _records_behind(self) -> bool:
         return self._followers is not None and self._followers.is_behind
@@ -212,7 +214,7 @@ class Supervisor:
         for acceptor in self._acceptors:
             acceptor.close()
         if self._exit_code == EXIT_OK and self.drain:
-            await self.worker.drain(within_s=DRAIN_TIMEOUT_S)
+            await self.worker.drain(DRAIN_TIMEOUT_S, lambda: self.drain)  # a second stop ends it
         await self.worker.stop(within_s if self._exit_code == EXIT_OK else BROKEN_STOP_S)
         await self._save_quotas()
         await self._control.close()

@@ -162,6 +162,7 @@ class Worker:
             clock=clock,
             timeout_s=server.dns_timeout,
             cache_entries=server.dns_cache_entries,
+            on_health=self._dns_changed,
         )
         self.scheduler = Scheduler(settings.book)
         self.settler = Settler(
@@ -268,6 +269,13 @@ class Worker:
         self.scheduler.wanted(key, self.clock.now(), waiting, yielding)
         self.dispatcher.kick()
 
+    def _dns_changed(self, down: bool) -> None:
+        self.scheduler.dns_is_down = down
+        if down:
+            logger.warning("no DNS server answers; mail to domains not known by now waits")
+        else:
+            logger.info("a DNS server answers again")
+
     def _spool_broke(self, error: BaseException) -> None:
         if not self.broken.done():
             self.broken.set_result(error)
@@ -289,13 +297,14 @@ class Worker:
         """Keep a small value over restarts."""
         self.spool.put_meta(name, value)
 
-    async def drain(self, within_s: float) -> None:
-        """Deliver what is due, at most so long; nothing new is taken meanwhile."""
+    async def drain(self, within_s: float, is_wanted: Callable[[], bool]) -> None:
+        """Deliver what is due, at most so long and while it is wanted; nothing new is taken meanwhile."""
         self.smtp.is_stopping = True
         until = self._loop.time() + within_s
-        while self._loop.time() < until:
+        while self._loop.time() < until and is_wanted():
+            # What is in flight is due until its outcome is on disk; idle connections are not waited for.
             counts = await asyncio.wrap_future(self.spool.counts())
-            if not counts.due and not self.dispatcher.connections:
+            if not counts.due:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 
@@ -311,8 +320,13 @@ class Worker:
             )
             for spool in self.spools.values()
         ]
+        last = self.clock.now()
         while True:
-            await asyncio.sleep(min(EXPIRY_SWEEP_S, max(1.0, self.settings.book.shortest_expiry)))
+            # A second at a time: a reload may have made the interval shorter.
+            await asyncio.sleep(1.0)
+            if self.clock.now() - last < min(EXPIRY_SWEEP_S, self.settings.book.shortest_expiry):
+                continue
+            last = self.clock.now()
             try:
                 for sweep in sweeps:
                     await sweep.run()

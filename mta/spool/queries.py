@@ -55,6 +55,11 @@ _OLDEST = RowQuery(
     "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
     " WHERE r.id > ? AND r.held = 0 ORDER BY r.id LIMIT ?",
 )
+_REASONS = RowQuery(
+    "r.id, CASE WHEN q.reason <> '' THEN q.reason ELSE r.reply END",
+    "FROM recipient r JOIN queue q ON q.id = r.queue"
+    " WHERE r.id IN (SELECT value FROM json_each(?))",
+)
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
 # What is held has an index of its own; each half reads its index alone.
@@ -161,6 +166,10 @@ class Queries:
     def oldest(self, limit: int, after: int) -> list[Entry]:
         """Entries that are not held by an operator, from the oldest, beyond entry number `after`."""
         return list(self._entries(_OLDEST.run(self._cursor, (after, limit))))
+
+    def reasons(self, numbers: list[int]) -> dict[int, str]:
+        """Why each of these entries waits: its queue's last failure, else its own last reply. Those that are gone are missing."""
+        return {row[0]: row[1] for row in _REASONS.run(self._cursor, (as_json(numbers),))}
 
     # For followers
 

@@ -27,7 +27,7 @@ from mta.spool.changes import Change, Claim, removed_by_administrator
 from mta.spool.commit import GroupCommit, Opened
 from mta.spool.database import PAGE_SIZE, Lock, open_database
 from mta.spool.inflight import read_boot_id
-from mta.spool.opening import MAX_CRASHES, look_back
+from mta.spool.opening import MAX_CRASHES, SKIP_AFTER_CRASH, look_back
 from mta.spool.ops import (
     Accept,
     Evict,
@@ -514,7 +514,7 @@ class Spool:
                 now=self.clock.now(),
                 max_crashes=self._max_crashes,
             )
-            writer = Writer(connection)
+            writer = Writer(connection, skip_events=0 if found.start.clean else SKIP_AFTER_CRASH)
             queries = Queries(
                 connection,
                 writer,

@@ -113,7 +113,8 @@ class Written:
 class Writer:
     """Writes batches; the only code that changes the database once the spool is open."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, *, skip_events: int = 0) -> None:
+        """`skip_events`: so many numbers are passed over, for a log that was torn may have had them."""
         self._connection = connection
         self._cursor = cursor = connection.cursor()
         self.queues = QueueRows(cursor)
@@ -121,7 +122,7 @@ class Writer:
         self._recipients = RowInsert("recipient", RECIPIENT_COLUMNS)
         self._events = RowInsert("event", "id, data")
         self._jobs: dict[str, int] = {}
-        self._next_event = highest_id(connection, "event") + 1
+        self._next_event = highest_id(connection, "event") + 1 + skip_events
         first, size = fetch(
             cursor,
             "SELECT coalesce(min(id), ?), coalesce(sum(length(data)), 0) FROM event",
@@ -254,7 +255,10 @@ class Writer:
             self._cursor, "SELECT coalesce(sum(length(data)), 0) FROM event WHERE id <= ?", (up_to,)
         )[0][0]
         self._cursor.execute("DELETE FROM event WHERE id <= ?", (up_to,))
-        return up_to + 1, size
+        # Not just up_to + 1: a crash leaves a gap of numbers, and no chunks of nothing are to be deleted.
+        end = self._next_event + added
+        left = fetch(self._cursor, "SELECT coalesce(min(id), ?) FROM event", (end,))
+        return left[0][0], size
 
     def _job_ids(self, names: set[str]) -> dict[str, int]:
         ids = {"": 0}

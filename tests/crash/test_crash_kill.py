@@ -18,7 +18,7 @@ from tests.crash.load import LARGE, SMALL, Ledger, Load
 from tests.crash.verdict import (
     a_sink,
     delivering_to,
-    drain,
+    drain_and_release,
     ended,
     judge,
     read_records,
@@ -40,8 +40,7 @@ def kill_at_random(daemon: Daemon, ledger: Ledger, rng: random.Random) -> None:
             time.sleep(rng.uniform(0.1, 1.5))
             daemon.kill()
         return
-    ready_s = start_until_ready(daemon)
-    assert ready_s <= READY_S, f"ready only after {ready_s:.1f} s"
+    daemon.start()
     read_saved_records(daemon)
     with Load(daemon.port, ledger):
         time.sleep(rng.uniform(0.05, 1.3))
@@ -75,15 +74,35 @@ def test_killed_at_random_under_load_it_loses_nothing_and_marks_what_it_repeats(
             for _ in range(rounds):
                 kill_at_random(daemon, ledger, rng)
                 read_records(tmp_path, torn_tail=True)
-            assert start_until_ready(daemon) <= READY_S
-            drain(daemon)
+            daemon.start()
+            drain_and_release(daemon)
             assert daemon.stop() == 0
         verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()
     assert verdict.repeated <= rounds * (MAX_UNSETTLED + CONNECTIONS_OUT)
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=SOAK)])
+@pytest.mark.serial
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=SOAK)])
+def test_killed_with_mail_queued_it_takes_mail_again_within_five_seconds_of_its_start(
+    tmp_path: Path, rounds: int
+) -> None:
+    ledger = Ledger()
+    with a_sink(tmp_path, delay_ms=50) as sink:
+        daemon = Daemon(tmp_path, default=delivering_to(sink.port), server="total_connections = 2")
+        with ended(daemon):
+            for number in range(rounds):
+                ready_s = start_until_ready(daemon)
+                assert ready_s <= READY_S, f"ready only after {ready_s:.1f} s"
+                with Load(daemon.port, ledger) as load:
+                    load.wait_for(300 * (number + 1))
+                    daemon.kill()
+            ready_s = start_until_ready(daemon)
+            assert ready_s <= READY_S, f"ready only after {ready_s:.1f} s"
+            assert daemon.totals()["queued_recipients"] > 100
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=SOAK)])
 def test_killed_with_large_messages_it_loses_none_and_leaves_no_file_behind(
     tmp_path: Path, rounds: int
 ) -> None:
@@ -92,14 +111,14 @@ def test_killed_with_large_messages_it_loses_none_and_leaves_no_file_behind(
         daemon = Daemon(tmp_path, default=delivering_to(sink.port), server="total_connections = 4")
         with ended(daemon):
             for _ in range(rounds):
-                start_until_ready(daemon)
+                daemon.start()
                 with Load(
                     daemon.port, ledger, connections=5, sizes=(*LARGE, SMALL[2]), recipients=(1, 2)
                 ):
-                    time.sleep(rng.uniform(0.2, 1.2))
+                    time.sleep(rng.uniform(0.3, 1.0))
                     daemon.kill()
-            start_until_ready(daemon)
-            drain(daemon)
+            daemon.start()
+            drain_and_release(daemon)
             assert daemon.stop() == 0
         verdict = judge(ledger, sink.dump, read_records(tmp_path))
     verdict.require()

@@ -17,12 +17,11 @@ from tests.crash.load import LARGE, SMALL, Ledger, Load
 from tests.crash.verdict import (
     a_sink,
     delivering_to,
-    drain,
+    drain_and_release,
     ended,
     judge,
     read_records,
     read_saved_records,
-    start_until_ready,
 )
 from tests.support.daemon import Daemon
 
@@ -38,7 +37,7 @@ def new_boot(boot: Path) -> None:
 
 def cut_at_random(daemon: Daemon, disk: LoopDisk, ledger: Ledger, rng: random.Random) -> None:
     """One life of the server, ended by a power cut."""
-    start_until_ready(daemon)
+    daemon.start()
     read_saved_records(daemon)
     with Load(daemon.port, ledger, sizes=SIZES):
         time.sleep(rng.uniform(0.1, 1.5))
@@ -69,8 +68,8 @@ def test_a_power_cut_takes_nothing_acknowledged_and_leaves_the_records_consisten
                 cut_at_random(daemon, disk, ledger, rng)
                 read_records(disk.path, torn_tail=True)
             new_boot(boot)
-            start_until_ready(daemon)
-            drain(daemon)
+            daemon.start()
+            drain_and_release(daemon)
             assert daemon.stop() == 0
         verdict = judge(ledger, sink.dump, read_records(disk.path))
         verdict.require()

@@ -18,7 +18,6 @@ from tests.crash.verdict import (
     ended,
     judge,
     read_records,
-    start_until_ready,
 )
 from tests.support.daemon import Daemon
 
@@ -34,13 +33,13 @@ def test_told_to_stop_under_load_it_loses_nothing_repeats_nothing_and_leaves_no_
         daemon = Daemon(tmp_path, default=delivering_to(sink.port), server="total_connections = 24")
         with ended(daemon):
             for _ in range(rounds):
-                start_until_ready(daemon)
+                daemon.start()
                 with Load(daemon.port, ledger, connections=10, sizes=(*SMALL, LARGE[0])):
                     time.sleep(random.uniform(0.2, 0.8))
                     began = time.monotonic()
                     assert daemon.stop() == 0
                     assert time.monotonic() - began < STOPPED_S
-            start_until_ready(daemon)
+            daemon.start()
             drain(daemon)
             assert daemon.stop() == 0
         verdict = judge(ledger, sink.dump, read_records(tmp_path))

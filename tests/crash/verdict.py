@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mta.spool.words import Filter
 from tests.crash.load import Fate, Ledger
 from tests.support.daemon import Daemon
+from tests.support.spools import SpoolUnderTest
 
 MAX_PREFIX = 1_500  # what the server puts in front: trace, lab stamp
 
@@ -95,14 +97,32 @@ def start_until_ready(daemon: Daemon) -> float:
 
 
 def drain(daemon: Daemon, timeout_s: float = 60.0) -> None:
-    """Wait until nothing is queued."""
+    """Wait until nothing is queued but what is held."""
     until = time.monotonic() + timeout_s
-    while (totals := daemon.totals())["queued_recipients"] or totals["unsettled"]:
+    while (totals := daemon.totals())["queued_recipients"] > totals["held"] or totals["unsettled"]:
         left = {name: totals[name] for name in ("queued_recipients", "held", "unsettled")}
         assert time.monotonic() < until, (
             f"not drained: {left} {daemon.ask('queues')}\n{daemon.log[-3000:]}"
         )
         time.sleep(0.05)
+
+
+def drain_and_release(daemon: Daemon) -> None:
+    """Drain; what was in flight at three crashes running is held as poison: release it as an operator would, and drain again."""
+    drain(daemon)
+    held = daemon.ask("messages.list", held=True, limit=1000)["recipients"]
+    if not held:
+        return
+    assert all(row["hold_reason"].startswith("poison") for row in held), held[:3]
+    assert daemon.stop() == 0
+    spool = SpoolUnderTest(daemon.disk / "spool")
+    released = spool.ask(spool.spool.release(Filter()))
+    spool.close()
+    print(f"{released} held as poison")
+    assert released == len(held)
+    daemon.start()
+    drain(daemon)
+    assert daemon.totals()["held"] == 0
 
 
 def read_records(disk: Path, *, torn_tail: bool = False) -> list[dict[str, str]]:

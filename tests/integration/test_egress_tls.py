@@ -123,7 +123,7 @@ def test_a_handshake_that_fails_is_followed_by_one_plain_try_on_a_new_connection
     sender: Sender, how: str
 ) -> None:
     with BROKEN[how]() as host:
-        domain = sender.domain(host, idle_timeout="0s", timeouts={"starttls": "1s"})
+        domain = sender.domain(host, idle_timeout="0s", timeouts={"starttls": "0.5s"})
         sender.send(f"x@{domain}")
         host.wait_for(messages=1)
         (record,) = sender.wait_for_records(domain, "d")
@@ -161,7 +161,7 @@ def test_with_require_mail_waits_and_is_never_sent_in_the_clear(sender: Sender, 
     }
     with makers[how]() as host:
         domain = sender.domain(
-            host, tls="require", backoff_initial="1h", timeouts={"starttls": "1s"}
+            host, tls="require", backoff_initial="1h", timeouts={"starttls": "0.5s"}
         )
         sender.send(f"x@{domain}")
         (record,) = sender.wait_for_records(domain, "tq")

@@ -1,4 +1,4 @@
-"""What a misfortune is played on: DNS and receiving servers of the lab on a loop of their own, and mail handed in by the thousand.
+"""What a misfortune is played on: DNS and receiving servers of the lab on a loop of their own, mail handed in by the thousand.
 
 The servers live in a thread of the test; the Sluice under test is a process of its own. Every wait has a deadline, every port is
 the kernel's choice. A `Witness` writes down what can be seen of us from outside: who connected when, and what arrived when.
@@ -120,6 +120,7 @@ class Stage:
         self.dns = LabDns()
         self.crowd = Crowd()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_complain)
         self._thread = threading.Thread(target=self._loop.run_forever, name="stage", daemon=True)
         self._witnesses: list[Witness] = []
 
@@ -138,12 +139,11 @@ class Stage:
         """Do this on the loop of the servers."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 
-    def witness(self, temper: Temper | None = None, *, port: int = 0) -> Witness:
-        """One more server on 127.0.0.1, listening if its temper says so."""
+    def witness(self, temper: Temper | None = None) -> Witness:
+        """One more server on 127.0.0.1; one whose temper does not listen keeps its port, and may be started later."""
         # With the protocol named asyncio turns Nagle's algorithm off.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", port))
+        sock.bind(("127.0.0.1", 0))
         return self._start("host.lab.example", temper or Temper(), sock)
 
     def internet(self, *tempers: Temper) -> tuple[int, list[Witness]]:
@@ -193,6 +193,12 @@ class Stage:
         for witness in self._witnesses:
             await witness.stop()
         await self.dns.stop()
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # asyncio 3.11 reports a stream's callback that was cancelled, which is how a receiver stops.
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
 
 
 @dataclass(frozen=True, slots=True)

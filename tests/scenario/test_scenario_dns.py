@@ -22,6 +22,8 @@ from tests.scenario.stage import (
     queue_row,
     wait_until,
 )
+from tests.support.queue_world import NO_DNS, World
+from tests.support.queue_world import Temper as Refusal
 
 FLOW_RESUMES_S = 60.0
 DOMAINS = 20
@@ -86,3 +88,16 @@ def test_only_answers_that_are_final_bounce_and_servfail_is_none(tmp_path: Path)
             (wait,) = daemon.ask("explain", what="broken.example")["waits"]
             assert "backoff" in wait["what"]
             assert wait["until"] > time.time()
+
+
+@pytest.mark.parametrize(("is_down", "at_most_s"), [(True, 30.0), (False, 900.0)])
+def test_old_mail_too_is_tried_soon_after_an_outage(is_down: bool, at_most_s: float) -> None:
+    """A domain whose own DNS is broken waits longer, the older its mail; while nobody gets an answer that says nothing."""
+    world = World()
+    world.scheduler.dns_is_down = is_down
+    world.tempers["old.test"] = Refusal(dns=NO_DNS)
+    world.accept("old.test", age=7200.0)
+    world.run(1)
+    (postponed,) = world.postponed
+    assert postponed.state.attempts == 0
+    assert at_most_s / 3 <= postponed.state.next_at - world.time <= at_most_s

@@ -51,7 +51,7 @@ def test_what_expires_bounces_once_with_its_last_reason_wherever_it_waits(tmp_pa
             assert "mailbox full" in said["m@seldom"]["dsnDiag"]
             assert "not now" in said["m@away"]["dsnDiag"]
             assert "4.4." in said["m@dead"]["dsnStatus"]
-            assert all(EXPIRE_S - 1 <= int(each["totalSecondsQueued"]) for each in bounces)
+            assert all(int(each["totalSecondsQueued"]) >= EXPIRE_S - 1 for each in bounces)
 
 
 def test_retries_and_backoff_go_on_after_a_kill_where_they_stood(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_what_was_in_flight_at_three_crashes_is_held_and_the_rest_flows(tmp_path
         with stage.server(
             tmp_path,
             default=f'hosts = ["{good.host}"]\nretry = ["1s"]',
-            more=f'[domain."deadly.example"]\nhosts = ["{deadly.host}"]\nmax_connections = 1',
+            more=f'[domain."deadly.example"]\nhosts = ["{deadly.host}"]\nmax_connections = 1\nmax_messages_per_connection = 1',
         ) as daemon:
             hand_in(
                 daemon,

@@ -1,0 +1,122 @@
+"""What the pages name is there: links, files, modules, commands – and the house plan's rooms are the modules there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mta.cli.reference import render_cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "bench/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+# A path of this repository: it begins with one of these and stands in no longer path or address.
+FILE = re.compile(
+    r"(?<![\w./@-])((?:mta|docs|tests|systemd|config|bench|licensing|\.ci)/[\w./-]*\w)"
+)
+MODULE = re.compile(r"\b(mta(?:\.[a-z_]+)+)\b")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\bsluice ((?:[a-z]+ ?){1,2})")
+MAKE = re.compile(r"\bmake ([a-z]+)\b")
+ROOM = re.compile(r"`([a-z_]+)`")
+
+
+def names(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and anchor[1:] not in anchors(file)):
+            dead.append(target + anchor)
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_file_of_ours_that_a_page_names_is_there(page: Path) -> None:
+    # bench/README.md names its neighbours from where it stands.
+    found = set(FILE.findall(page.read_text("utf-8")))
+    assert sorted(name for name in found if not (ROOT / name).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_module_that_a_page_names_is_there(page: Path) -> None:
+    missing = []
+    for name in set(MODULE.findall(page.read_text("utf-8"))):
+        path = ROOT.joinpath(*name.split("."))
+        if not path.is_dir() and not path.with_suffix(".py").exists():
+            missing.append(name)
+    assert missing == []
+
+
+def test_every_make_target_of_the_readme_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    # In prose "make" is followed by other words: only what is marked as a command counts.
+    marked = re.findall(
+        r"`([^`\n]*)`|^    (make .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    named = {name for pair in marked for text in pair for name in MAKE.findall(text)}
+    assert {"run", "test", "bench"} <= named <= targets
+
+
+def test_every_command_of_the_readme_is_one_that_there_is() -> None:
+    page = render_cli()
+    known = {
+        " ".join(re.findall(r"^[a-z]+|(?<= )[a-z]+", line))
+        for line in re.findall(r"^##+ sluice (.*)$", page, re.MULTILINE)
+    }
+    text = (ROOT / "README.md").read_text("utf-8")
+    marked = re.findall(r"`(sluice [^`\n]*)`", text) + re.findall(r"^# (sluice .*)$", text, re.M)
+    assert len(marked) > 15
+    unknown = []
+    for command in marked:
+        words = re.match(r"sluice ([a-z]+)(?: ([a-z]+)\b(?![./@-]))?", command)
+        if words is None:
+            unknown.append(command)
+        elif words[1] not in known and f"{words[1]} {words[2]}" not in known:
+            unknown.append(command)
+        elif words[1] in ("queue", "messages", "config", "dkim", "spool") and (
+            f"{words[1]} {words[2]}" not in known
+        ):
+            unknown.append(command)
+    assert unknown == []
+
+
+def test_the_rooms_of_the_house_plan_are_the_modules_there_are() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([a-z]+) \| (`.*) \|$", plan, re.MULTILINE)
+    told = {package: sorted(ROOM.findall(rooms)) for package, rooms in rows}
+    there = {
+        folder.name: sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+        for folder in sorted((ROOT / "mta").iterdir())
+        if (folder / "__init__.py").exists()
+    }
+    assert told == there
+
+
+def test_the_floors_of_the_house_plan_are_those_that_are_checked() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    drawn = re.findall(r"^[0-6]  ([a-z ·│]+?)(?:   .*)?$", plan, re.MULTILINE)
+    checked = re.search(
+        r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
+    assert checked is not None
+    layers = re.findall(r'"([a-z |]+)"', checked[1])
+    assert [row.replace("│", "|").strip() for line in drawn for row in line.split(" · ")] == layers

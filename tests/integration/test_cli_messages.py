@@ -1,0 +1,153 @@
+"""`sluice messages list|show|delete`: every filter alone and together, dry runs, and the record that a deletion leaves.
+
+One real server whose queues are paused, so that what is listed stays. Issue: "`messages list|show|delete` with filters".
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.cli import Cli
+from tests.support.host import Host
+from tests.support.sender import NO_DNS, Sender, a_sender
+
+RECIPIENTS = ["a@one.example", "b@one.example", "c@two.example", "d@two.example"]
+
+
+@dataclass
+class Scene:
+    sender: Sender
+    sluice: Cli
+    news: int  # the numbers of three messages
+    bill: int
+    bounce: int
+
+
+@pytest.fixture
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    place = tmp_path_factory.mktemp("messages")
+    more = NO_DNS + "\n[vmta.a]\n[vmta.b]\n"
+    with Host() as host, a_sender(place, listener='vmta = "a"', more=more) as sender:
+        sender.domain(host, name="one.example")
+        sender.domain(host, name="two.example")
+        sluice = Cli(sender.server)
+        for name in ("one.example/a", "one.example/b", "two.example/a", "two.example/b"):
+            sluice.json("queue", "pause", name)
+        news = b"X-Job: news\r\nSubject: n\r\n\r\nbody\r\n"
+        bill = b"X-Job: bills\r\nX-Virtual-MTA: b\r\nSubject: b\r\n\r\nbody\r\n"
+        yield Scene(
+            sender,
+            sluice,
+            sender.send(*RECIPIENTS, message=news, sender="news@sender.example"),
+            sender.send("a@one.example", message=bill, sender="bill@sender.example"),
+            sender.send("x@two.example", sender=""),
+        )
+        assert host.messages == []
+
+
+FILTERS = {
+    "nothing": ((), 6),
+    "a domain": (("--domain", "one.example"), 3),
+    "a domain in capitals": (("--domain", "ONE.example"), 3),
+    "a virtual MTA": (("--vmta", "b"), 1),
+    "a queue": (("--domain", "one.example", "--vmta", "a"), 2),
+    "a job": (("--job", "news"), 4),
+    "no job": (("--job", ""), 1),
+    "a sender": (("--sender", "bill@sender.example"), 1),
+    "a sender pattern": (("--sender", "*@sender.example"), 5),
+    "the null sender": (("--sender", ""), 1),
+    "a recipient": (("--recipient", "a@one.example"), 2),
+    "a recipient pattern": (("--recipient", "*@two.example"), 3),
+    "a job and a domain": (("--job", "news", "--domain", "two.example"), 2),
+    "older than a day": (("--older-than", "1d"), 0),
+    "not held": (("--not-held",), 6),
+    "held": (("--held",), 0),
+    "a domain there is not": (("--domain", "three.example"), 0),
+}
+
+
+def test_every_filter_lists_what_it_says_and_delete_counts_the_same(scene: Scene) -> None:
+    for what, (words, count) in FILTERS.items():
+        rows = scene.sluice.json("messages", "list", *words)["recipients"]
+        assert len(rows) == count, what
+        counted = scene.sluice.json("messages", "delete", *words, "--dry-run", "--all")
+        assert counted["would_delete"] == count, what
+    assert len(scene.sluice.json("messages", "list", "--limit", "2")["recipients"]) == 2
+    assert scene.sender.server.totals()["queued_recipients"] == 6
+
+
+def test_a_row_tells_all_of_a_recipient(scene: Scene) -> None:
+    (row,) = scene.sluice.json("messages", "list", "--vmta", "b")["recipients"]
+    assert abs(row.pop("received_at") - time.time()) < 60
+    assert abs(row.pop("due") - time.time()) < 60
+    assert row.pop("size") > 100
+    assert row == {
+        "message": scene.bill,
+        "spool": 0,
+        "recipient": "a@one.example",
+        "sender": "bill@sender.example",
+        "queue": "one.example/b",
+        "job": "bills",
+        "attempts": 0,
+        "held": False,
+        "hold_reason": "",
+        "last_reply": "",
+    }
+    text = scene.sluice.text("messages", "list")
+    assert "<>" in text  # the null sender, as people write it
+    assert "one.example/b" in text
+
+
+def test_show_gives_every_recipient_of_one_message(scene: Scene) -> None:
+    rows = scene.sluice.json("messages", "show", str(scene.news))["recipients"]
+    assert [row["recipient"] for row in rows] == RECIPIENTS
+    assert "d@two.example" in scene.sluice.text("messages", "show", str(scene.news))
+    ended = scene.sluice("messages", "show", "4711")
+    assert ended.code == 1
+    assert "4711 is not queued" in ended.err
+    assert "accounting" in ended.err
+
+
+def test_delete_removes_leaves_a_record_and_touches_nothing_else(scene: Scene) -> None:
+    sluice = scene.sluice
+    assert sluice.json("messages", "delete", "--job", "news", "--domain", "one.example") == {
+        "deleted": 2,
+        "silent": [],
+    }
+    left = sluice.json("messages", "list")["recipients"]
+    assert sorted(row["recipient"] for row in left) == sorted(
+        ["c@two.example", "d@two.example", "a@one.example", "x@two.example"]
+    )
+    records = scene.sender.wait_for_records("one.example", "b", count=2)
+    assert {(each["rcpt"], each["removedBy"]) for each in records} == {
+        ("a@one.example", "administrator"),
+        ("b@one.example", "administrator"),
+    }
+    assert {each["jobId"] for each in records} == {"news"}
+    assert "1 recipients deleted" in sluice.text("messages", "delete", "--message", str(scene.bill))
+    assert sluice.json("messages", "delete", "--all")["deleted"] == 3
+    assert sluice.json("messages", "delete", "--all")["deleted"] == 0
+    assert scene.sender.server.totals()["queued_messages"] == 0
+    # The queues are still there, for they are paused; nothing is in them.
+    assert {row["recipients"] for row in sluice.json("queues")["queues"]} == {0}
+
+
+def test_all_mail_is_deleted_only_when_all_is_said(scene: Scene) -> None:
+    ended = scene.sluice("messages", "delete")
+    assert ended.code == 1
+    assert "--all" in ended.err
+    assert scene.sender.server.totals()["queued_recipients"] == 6
+
+
+def test_what_is_deleted_is_gone_after_a_restart(scene: Scene) -> None:
+    scene.sluice.json("messages", "delete", "--domain", "two.example")
+    server = scene.sender.server
+    server.kill()
+    server.start()
+    rows = scene.sluice.json("messages", "list")["recipients"]
+    assert {row["queue"].partition("/")[0] for row in rows} == {"one.example"}
+    assert len(rows) == 3
+    # The pause has survived as well: nothing has gone out.
+    assert scene.sluice.json("queue", "show", "one.example/a")["paused"] is True
