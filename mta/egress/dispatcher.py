@@ -7,99 +7,31 @@ happened in it. It owns the sessions: each lives from the lease it was opened un
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Future
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import structlog
 
 from mta.bounce.classify import classify
+from mta.egress.neighbours import DeliveringSpool, FindRoute, Governor, PolicyBook, SpoolReads
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import Facts, OutboundSession, Owner
 from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import Entry, QueueKey, SpillFile
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
-from mta.policy.rules import Demand, QueuePolicy, VmtaRules
 from mta.queue import actions
-from mta.queue.actions import QueueState, RateDemand, Route
+from mta.queue.actions import QueueState
 from mta.queue.scheduler import Scheduler
 from mta.spool.bodies import BodyCache
 
 logger = structlog.get_logger()
 
 RUN_BUDGET_S = 0.004  # of the loop's time in one piece
-
-FindRoute = Callable[[QueueKey], Awaitable[Route | Deferred | Failed]]
-BodyRead = Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None]
-
-
-class Governor(Protocol):
-    """What the dispatcher asks of the governor; every answer comes later."""
-
-    def request(
-        self,
-        destination: str,
-        demand: Demand,
-        granted: Callable[[int], None],
-        *,
-        rates: RateDemand = (),
-    ) -> int: ...
-
-    def withdraw(self, request: int) -> None: ...
-
-    def connected(self, lease: int) -> None: ...
-
-    def release(self, lease: int, connected: bool) -> None: ...
-
-    def tokens(
-        self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
-    ) -> int: ...
-
-    def return_tokens(self, rates: RateDemand, count: int) -> None: ...
-
-
-class DeliveringSpool(Protocol):
-    """What the dispatcher needs of a spool."""
-
-    def due(
-        self,
-        key: QueueKey,
-        now: float,
-        limit: int,
-        done: Callable[[list[Entry], float | None], None],
-    ) -> None: ...
-
-    def due_queues(
-        self,
-        now: float,
-        limit: int,
-        done: Callable[[list[QueueState], float | None], None],
-    ) -> None: ...
-
-    def queue_state(self, key: QueueKey) -> "Future[QueueState | None]": ...
-
-    def postpone(self, state: QueueState, event: QueueDeferred | None) -> None: ...
-
-    def evict(self, key: QueueKey, due: float | None) -> None: ...
-
-    def body(self, message: Message, done: BodyRead) -> None: ...
-
-    def mark(self, entry: Entry) -> None: ...
-
-    def unmark(self, entry: Entry) -> None: ...
-
-
-class PolicyBook(Protocol):
-    """Which policy a queue gets."""
-
-    def policy(self, key: QueueKey, site: str) -> QueuePolicy: ...
-
-    def vmta(self, name: str) -> VmtaRules | None: ...
 
 
 class Dispatcher(Owner):
@@ -123,6 +55,7 @@ class Dispatcher(Owner):
         self._scheduler = scheduler
         self._governor = governor
         self._spools = spools
+        self._reads = SpoolReads(spools.values())
         self._settler = settler
         self._opener = opener
         self._find_route = find_route
@@ -320,68 +253,29 @@ class Dispatcher(Owner):
         self._governor.return_tokens(action.rates, action.count)
 
     def _recall(self, action: actions.Recall) -> None:
-        found: list[QueueState] = []
-        left = len(self._spools)
+        def read(state: QueueState) -> None:
+            self._scheduler.recalled(state, self._clock.now())
+            self.kick()
 
-        def read(answer: "Future[QueueState | None]") -> None:
-            nonlocal left
-            left -= 1
-            # A read that failed is answered all the same: the queue must not wait for it for ever.
-            if answer.exception() is None and (state := answer.result()) is not None:
-                found.append(state)
-            if left == 0:
-                # Of several spools the one that waits longest has the latest failure.
-                state = max(found, key=lambda each: each.next_at, default=QueueState(action.key))
-                self._scheduler.recalled(state, self._clock.now())
-                self.kick()
-
-        for spool in self._spools.values():
-            spool.queue_state(action.key).add_done_callback(read)
+        self._reads.queue_state(action.key, read)
 
     def _give_up(self, action: actions.GiveUp) -> None:
         for entry in action.entries:
             self._settler.settle(entry, action.outcome, Facts())
 
     def _refill(self, action: actions.Refill) -> None:
-        key, now = action.key, self._clock.now()
-        gathered: list[Entry] = []
-        dues: list[float] = []
-        left = len(self._spools)
-
         def read(entries: list[Entry], next_due: float | None) -> None:
-            nonlocal left
-            left -= 1
-            gathered.extend(entries)
-            if next_due is not None:
-                dues.append(next_due)
-            if left == 0:
-                self._scheduler.refilled(key, gathered, min(dues, default=None), self._clock.now())
-                self.kick()
+            self._scheduler.refilled(action.key, entries, next_due, self._clock.now())
+            self.kick()
 
-        for spool in self._spools.values():
-            spool.due(key, now, action.limit, read)
+        self._reads.due(action.key, self._clock.now(), action.limit, read)
 
     def _find_due(self, action: actions.FindDue) -> None:
-        now = self._clock.now()
-        states: dict[QueueKey, QueueState] = {}
-        dues: list[float] = []
-        left = len(self._spools)
+        def read(states: list[QueueState], next_due: float | None) -> None:
+            self._scheduler.found(states, next_due, self._clock.now())
+            self.kick()
 
-        def read(found: list[QueueState], next_due: float | None) -> None:
-            nonlocal left
-            left -= 1
-            for state in found:
-                states.setdefault(state.key, state)
-            if next_due is not None:
-                dues.append(next_due)
-            if left == 0:
-                self._scheduler.found(
-                    list(states.values()), min(dues, default=None), self._clock.now()
-                )
-                self.kick()
-
-        for spool in self._spools.values():
-            spool.due_queues(now, action.limit, read)
+        self._reads.due_queues(self._clock.now(), action.limit, read)
 
     def _postpone(self, action: actions.Postpone) -> None:
         state, why, now = action.state, action.why, self._clock.now()
