@@ -1,6 +1,7 @@
 """How a command asks the running server, and how what it answers is shown."""
 
 import json
+import os
 import sys
 import time
 import tomllib
@@ -49,7 +50,7 @@ def ask(verb: str, config: Path | None, socket: Path | None, **args: Any) -> Any
 def socket_of(config: Path | None) -> Path:
     """The control socket that a configuration names; only that is read, so a faulty file still leads to its server."""
     chosen = config or DEFAULT_CONFIG
-    if config is None and not chosen.exists():
+    if config is None and not os.access(chosen, os.R_OK):
         return DEFAULT_SOCKET
     try:
         server = tomllib.loads(chosen.read_text()).get("server", {})

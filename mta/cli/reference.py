@@ -95,8 +95,6 @@ _MEANINGS = {
     "recipients": "How many recipients the message has.",
     "size": "Bytes of the message.",
 }
-# Kept apart: these columns are filled by their format, and nobody hands them their values yet.
-_EMPTY_IN_TQ = ("dsnMta", "dlvSourceIp", "dlvDestinationIp", "site")
 
 
 def render_cli() -> str:
@@ -118,8 +116,6 @@ def render_columns() -> str:
     rows = ["| column | records | meaning |", "|---|---|---|"]
     for name, types in COLUMNS.items():
         meaning = _MEANINGS[name]
-        if name in _EMPTY_IN_TQ:
-            meaning += " Empty in `tq` in this release."
         rows.append(f"| `{name}` | {types} | {meaning} |")
     return "\n".join([TABLE_BEGIN, *rows, TABLE_END])
 

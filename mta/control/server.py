@@ -226,9 +226,7 @@ class ControlServer:
         except TimeoutError:
             text = f"{verb.name} took longer than {verb.deadline_s:g} s"
             last = _error_line(ControlError(text, "it may still go on; look at the status"))
-        except (
-            Exception
-        ) as error:  # a task border: the operator hears of it, the log has the traceback
+        except Exception as error:  # a task border: the operator hears of it
             log.exception("control verb failed", verb=request.verb)
             last = _error_line(
                 ControlError(

@@ -31,6 +31,7 @@ from mta.spool.bodies import BodyCache
 
 logger = structlog.get_logger()
 
+_NO_FACTS = Facts()
 RUN_BUDGET_S = 0.004  # of the loop's time in one piece
 
 
@@ -66,6 +67,9 @@ class Dispatcher(Owner):
         self._sessions: dict[int, OutboundSession] = {}
         self._leases: dict[int, int] = {}  # connection → lease
         self._keys: dict[int, QueueKey] = {}  # connection → queue
+        self._trouble: dict[
+            QueueKey, Facts
+        ] = {}  # the connection that is about to postpone its queue
         self._requests: dict[int, int] = {}  # the scheduler's request → the governor's
         self._gated: deque[OutboundSession] = (
             deque()
@@ -206,6 +210,7 @@ class Dispatcher(Owner):
             if isinstance(result, Unreachable):
                 self._counts.connections_out_failed += 1
                 why = result.outcome
+                self._trouble[key] = result.facts
                 return
             connected = True
             self._counts.connections_out += 1
@@ -279,6 +284,7 @@ class Dispatcher(Owner):
 
     def _postpone(self, action: actions.Postpone) -> None:
         state, why, now = action.state, action.why, self._clock.now()
+        facts = self._trouble.pop(state.key, _NO_FACTS)
         event = None
         if why is not None:
             self._counts.queues_deferred += 1
@@ -290,14 +296,19 @@ class Dispatcher(Owner):
                 why.reply.enhanced,
                 why.reply.text,
                 why.local,
-                classify(why.reply, "", why.local),
+                classify(why.reply, facts.site, why.local),
                 state.attempts,
                 state.next_at,
+                facts.remote_name,
+                facts.remote_ip,
+                facts.local_ip,
+                facts.site,
             )
         for spool in self._spools.values():
             spool.postpone(state, event)
 
     def _evict(self, action: actions.Evict) -> None:
+        self._trouble.pop(action.key, None)
         for spool in self._spools.values():
             spool.evict(action.key, action.due)
 
@@ -383,6 +394,8 @@ class Dispatcher(Owner):
         self._feed(session)
 
     def session_outcome(self, session: OutboundSession, entry: Entry, outcome: Outcome) -> None:
+        if type(outcome) is Deferred and outcome.extent is Extent.CONNECTION:
+            self._trouble[entry.key] = session.facts
         self._settler.settle(entry, outcome, session.facts)
 
     def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
@@ -395,8 +408,9 @@ class Dispatcher(Owner):
     def _closed(
         self, number: int, why: Deferred | None, session: OutboundSession | None = None
     ) -> None:
-        lease = self._leases.pop(number)
-        self._keys.pop(number)
+        lease, key = self._leases.pop(number), self._keys.pop(number)
+        if why is not None and session is not None:
+            self._trouble[key] = session.facts
         # The transport closes its descriptor only after connection_lost returns: with 3 allowed, a sink saw 5.
         self._loop.call_soon(self._governor.release, lease, session is not None)
         self._scheduler.closed(number, why, self._clock.now())

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mta.egress.session import Manners, OutboundSession, Owner
+from mta.egress.session import Facts, Manners, OutboundSession, Owner
 from mta.egress.transaction import Transaction
 from mta.io.connect import open_connection
 from mta.io.deadlines import Deadlines
@@ -38,9 +38,7 @@ class Unreachable:
     """No candidate would have us; the last one's answer, and who gave it."""
 
     outcome: Deferred
-    remote_name: str = ""
-    remote_ip: str = ""
-    local_ip: str = ""
+    facts: Facts
 
 
 class Opener:
@@ -70,7 +68,7 @@ class Opener:
         connect_timeout_s: float,
     ) -> Opened | Unreachable:
         """Try the route's candidates in turn; never raises for what the network does."""
-        last = Unreachable(_no_source(vmta))
+        last = Unreachable(_no_source(vmta), Facts(site=route.site))
         for candidate in route.candidates:
             source = self._source(vmta, candidate)
             if source == "":
@@ -120,7 +118,7 @@ class Opener:
             )
             reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
             outcome = Deferred(reply, Extent.CONNECTION, local=True)
-            return Unreachable(outcome, candidate.host, candidate.address, source or "")
+            return Unreachable(outcome, session.facts)
         try:
             why = await waiting.answer
         except asyncio.CancelledError:
@@ -128,7 +126,7 @@ class Opener:
             raise
         if why is None:
             return Opened(session)
-        return Unreachable(why, candidate.host, candidate.address, session.facts.local_ip)
+        return Unreachable(why, session.facts)
 
     def _source(self, vmta: VmtaRules, candidate: Candidate) -> str | None:
         """The address to bind to; None: the kernel chooses; "": this virtual MTA has none of that family."""

@@ -174,7 +174,7 @@ class Intake:
         """Name, sign and commit the message. `hashed` gives the body hash of a canonicalisation."""
         now, wall = self.clock.now(), self.clock.wall()
         number = self.spool.next_message_number()
-        token = f"{self.spool.uuid[:8]}-{number:x}"
+        token = f"{self.spool.uuid[:8]}-{number}"
         added = self._stamp
         if not examined.index.has(b"date"):
             added += date_field(wall)
@@ -274,7 +274,7 @@ class Intake:
                 done(replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR)
                 return
             self._bodies.put(message, prefix, body, len(entries))
-            done(a_reply(250, "2.6.0", f"queued as {self.spool.uuid[:8]}-{message.number:x}"))
+            done(a_reply(250, "2.6.0", f"queued as {self.spool.uuid[:8]}-{message.number}"))
             self._on_accepted(draft)
 
         self.spool.accept(draft, committed)

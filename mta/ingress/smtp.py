@@ -103,12 +103,16 @@ class SmtpService:
         except (OSError, ssl.SSLError):
             sock.close()  # the client went, or its handshake failed: nothing was promised
 
-    async def stop(self, within_s: float) -> None:
-        """Let running transactions finish, at most `within_s`; then close what is left."""
-        loop = asyncio.get_running_loop()
+    def take_no_more(self) -> None:
+        """Begin no new transaction: those that run may end, all other clients hear 421 now."""
         self.is_stopping = True
         for connection in list(self.connections):
             connection.stop_when_idle()
+
+    async def stop(self, within_s: float) -> None:
+        """Let running transactions finish, at most `within_s`; then close what is left."""
+        loop = asyncio.get_running_loop()
+        self.take_no_more()
         until = loop.time() + within_s
         while self.connections and loop.time() < until:
             await asyncio.sleep(0.05)

@@ -1,7 +1,7 @@
 """Deadlines of many connections, swept together.
 
 A timer per command costs two loop calls a step, on a path walked thousands of times a second; a deadline here is one
-attribute, and one sweep a second finds what has passed. A deadline is therefore late by up to `SWEEP_S`.
+attribute, and a sweep twice a second finds what has passed. A deadline is therefore late by up to `SWEEP_S`.
 """
 
 import asyncio

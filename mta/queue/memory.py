@@ -91,6 +91,7 @@ class Memory:
         del self._queues[key]
         if queue.is_from_disk:
             self._finder.active -= 1
+        self._drop_alarm(queue)
         self._leave_probe(queue)
         self._put_row_right(key, due)
 
@@ -168,8 +169,14 @@ class Memory:
 
     def _set_alarm(self, queue: Queue, at: float) -> None:
         if at < queue.alarm:
+            self._drop_alarm(queue)
             queue.alarm = at
             self._alarms.add(at, queue)
+
+    def _drop_alarm(self, queue: Queue) -> None:
+        if queue.alarm < float("inf"):
+            queue.alarm = float("inf")
+            self._alarms.note_stale()
 
     def _set_wake(self, now: float) -> None:
         times = (self._alarms.next_at(), self._finder.next_at(len(self._queues)))

@@ -375,6 +375,9 @@ class Scheduler(Connecting):
         if conn.is_closing:
             for cell in conn.cells:
                 cell.closing -= 1
+        if conn.is_timed:
+            conn.is_timed = False
+            self._alarms.note_stale()
         self._desk.let_go(conn.cells)
         # Nobody may leave entries behind; should the driver have failed to settle them, they are here again.
         for entry in [entry for entry, of in queue.flying.items() if of is conn]:

@@ -5,6 +5,7 @@ from asyncio import wrap_future
 from dataclasses import asdict
 from typing import Any
 
+from mta.config.show import write_value
 from mta.model.envelope import QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
@@ -88,7 +89,7 @@ class WorkerFront:
             **row,
             "waits": await self.explain_queue(key),
             "policy": [
-                {"name": name, "value": _plain(value), "place": str(place)}
+                {"name": name, "value": write_value(name, value), "place": str(place)}
                 for name, value, place in book.explain_policy(key, site)
             ],
         }
@@ -232,7 +233,3 @@ def _wait_row(of: str, wait: Wait) -> Row:
         "until": wait.until or None,
         "place": "" if wait.place is None else str(wait.place),
     }
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, int | float | str | bool | None) else str(value)

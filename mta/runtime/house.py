@@ -42,7 +42,7 @@ class House:
         records_behind: Callable[[], bool],
     ) -> None:
         self._spool = spool
-        self._min_free = min_free
+        self.min_free = min_free
         self._memory = memory
         self._records_behind = records_behind
         self.entitlement: Entitlement = UNLIMITED
@@ -62,7 +62,7 @@ class House:
         before = self.low_because
         self.free = found = self._spool.free_space()
         self.low_because = ""
-        if found.is_under(self._min_free):
+        if found.is_under(self.min_free):
             self.low_because = (
                 f"{format_size(found.free_bytes)} and {found.free_inodes} inodes free"
                 f" of {format_size(found.total_bytes)} and {found.total_inodes}"

@@ -10,6 +10,7 @@ import functools
 import gc
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,27 @@ QUOTAS = "quotas"  # the spool's meta entry in which hour and day counts are kep
 QUOTA_SAVE_S = 5.0
 DRAIN_TIMEOUT_S = 86_400.0
 BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
-FIXED = ("spool_dir", "workers", "control_socket", "lab", "hostname", "dns_servers")
+# What is read once, at the start. All other settings change with a reload.
+FIXED = (
+    "spool_dir",
+    "workers",
+    "control_socket",
+    "lab",
+    "hostname",
+    "intake_memory",
+    "body_cache",
+    "max_event_bytes",
+    "dns_servers",
+    "dns_timeout",
+    "dns_cache_entries",
+)
+
+
+def log_as_told(settings: Settings) -> None:
+    """Begin to log as the configuration says: where, from which level on, in which form."""
+    rules = settings.logging
+    stream = open(rules.path, "a", encoding="utf-8", buffering=1) if rules.path else None  # noqa: SIM115 - kept for ever
+    set_up_log("json" if rules.format == "json" else "logfmt", rules.level, stream)
 
 
 def tune_collector() -> None:
@@ -69,7 +90,7 @@ def run(config: Path) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_CONFIG
-    set_up_log("json" if settings.logging.format == "json" else "logfmt", settings.logging.level)
+    log_as_told(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return uvloop.run(Supervisor(config, settings).serve())
 
@@ -86,17 +107,18 @@ class Supervisor:
         self._exit_code = EXIT_OK
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
+        self._sockets: list[socket.socket] = []
+        self._followers: Followers | None = None
+        self._worker: Worker | None = None
 
     async def serve(self) -> int:
         """Start everything, wait for the end, stop everything in the opposite order."""
         try:
             await self._start()
-        except (SpoolError, OSError) as error:
+        except (SpoolError, OSError, ConfigError) as error:
             logger.error("cannot start", reason=str(error))
-            return EXIT_TEMPFAIL
-        except ConfigError as error:
-            logger.error("cannot start", reason=str(error))
-            return EXIT_CONFIG
+            await self._abandon()
+            return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_TEMPFAIL
         await self._wait()
         await self._stop()
         return self._exit_code
@@ -107,13 +129,14 @@ class Supervisor:
         settings, clock = self.settings, self.clock
         loop = asyncio.get_running_loop()
         self._make_directories()
+        # First what most often fails: a port that is taken. Nobody is accepted before the spool is open.
+        self._sockets = [open_listener(rules.address) for rules in settings.listeners]
         self.governor = Governor(
             clock=clock,
             post=loop.call_soon,
             call_at=lambda at, work: loop.call_at(clock.to_loop_time(at), work),
         )
-        self._followers: Followers | None = None
-        self.worker = Worker(
+        self._worker = self.worker = Worker(
             settings,
             number=0,
             governor=self.governor,
@@ -176,9 +199,18 @@ class Supervisor:
 
     def _open_listeners(self) -> None:
         loop = asyncio.get_running_loop()
-        for number, rules in enumerate(self.settings.listeners):
+        for number, sock in enumerate(self._sockets):
             adopt = functools.partial(self.worker.adopt, listener=number)
-            self._acceptors.append(Acceptor(loop, open_listener(rules.address), adopt))
+            self._acceptors.append(Acceptor(loop, sock, adopt))
+
+    async def _abandon(self) -> None:
+        """A start that failed half-way: give back what was taken, so that the next start finds a clean end."""
+        for sock in self._sockets:
+            sock.close()
+        if self._followers is not None:
+            await asyncio.to_thread(self._followers.stop)
+        if self._worker is not None:
+            await self._worker.close_spools()
 
     # -- run ------------------------------------------------------------------------------------
 
@@ -208,13 +240,13 @@ class Supervisor:
             await self.worker.put_meta(QUOTAS, msgspec.json.encode(self.governor.snapshot()))
 
     async def _stop(self) -> None:
-        self._notifier.stopping()
         logger.info("stopping", drain=self.drain)
         within_s = self.settings.server.shutdown_timeout
         for acceptor in self._acceptors:
             acceptor.close()
         if self._exit_code == EXIT_OK and self.drain:
             await self.worker.drain(DRAIN_TIMEOUT_S, lambda: self.drain)  # a second stop ends it
+        self._notifier.stopping()  # not before: a drain may take longer than a service manager waits for a stop
         await self.worker.stop(within_s if self._exit_code == EXIT_OK else BROKEN_STOP_S)
         await self._save_quotas()
         await self._control.close()
@@ -250,6 +282,8 @@ class Supervisor:
         if fixed:
             raise ConfigError(fixed)
         self.worker.reload(settings)
+        if settings.logging != self.settings.logging:
+            log_as_told(settings)
         self.settings = settings
         logger.info("configuration reloaded")
         return [str(warning) for warning in settings.warnings]
@@ -274,14 +308,11 @@ class Supervisor:
 
 def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
     """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
-    return [
-        Problem(
-            new.file, f"server.{name}", "takes effect only at a restart; reload cannot change it"
-        )
-        for name in FIXED
-        if getattr(old.server, name) != getattr(new.server, name)
-    ] + (
-        [Problem(new.file, "listener", "addresses take effect only at a restart")]
-        if [each.address for each in old.listeners] != [each.address for each in new.listeners]
-        else []
-    )
+    changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
+    keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
+    if [each.address for each in old.listeners] != [each.address for each in new.listeners]:
+        keys.append("listener.address")
+    if old.accounting != new.accounting:
+        keys.append("accounting")
+    text = "takes effect only at a restart; take the change back, or restart"
+    return [Problem(new.file, key, text) for key in keys]

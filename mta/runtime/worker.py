@@ -115,6 +115,7 @@ class Worker:
             clock=clock,
             post=post,
             on_broken=self._spool_broke,
+            on_report=lambda text: logger.error("spool", report=text),
             vfs=self._vfs,
         )
         self.spools: Mapping[int, Spool] = {self.number: self.spool}
@@ -196,6 +197,8 @@ class Worker:
 
     def start(self) -> None:
         """Begin to deliver what is queued; listeners are the caller's to open."""
+        self._tell_of_start()
+        self.traffic.note(0, 0)
         self.lag.start()
         self.house.look_at_disk()
         self._tasks = [
@@ -227,12 +230,25 @@ class Worker:
         for spool in self.spools.values():
             await spool.close()
 
+    def _tell_of_start(self) -> None:
+        """What was found in the spool, where it is worth knowing."""
+        start = self.spool.start
+        if start.created or start.clean:
+            return
+        logger.warning(
+            "the spool was not closed last time",
+            power_cut=start.power_cut,
+            in_flight=start.repeated,
+            held_as_poison=start.poison,
+        )
+
     def reload(self, settings: Settings) -> None:
         """Swap in a new policy book, keys and listeners' rules; connections that run keep theirs."""
         now = self.clock.now()
         keyring, listeners = make_keyring(settings.dkim), make_listeners(settings)
         self.settings = settings
         self.intake.keyring = keyring
+        self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.dispatcher.book = settings.book
         self.scheduler.new_book(settings.book, now)
@@ -252,7 +268,16 @@ class Worker:
             book,
             rng=self._rng,
             lab=server.lab,
+            own_addresses=() if server.lab else self._own_addresses(),
             own_names=(server.hostname.lower(),),
+        )
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        """The addresses that are ours: mail for a host that has one of them would come back to us."""
+        return tuple(
+            address
+            for rules in self.settings.vmtas.values()
+            for address in (*rules.source_v4, *rules.source_v6)
         )
 
     def _accepted(self, draft: Draft) -> None:
@@ -299,7 +324,7 @@ class Worker:
 
     async def drain(self, within_s: float, is_wanted: Callable[[], bool]) -> None:
         """Deliver what is due, at most so long and while it is wanted; nothing new is taken meanwhile."""
-        self.smtp.is_stopping = True
+        self.smtp.take_no_more()
         until = self._loop.time() + within_s
         while self._loop.time() < until and is_wanted():
             # What is in flight is due until its outcome is on disk; idle connections are not waited for.

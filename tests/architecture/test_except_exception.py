@@ -6,7 +6,7 @@ from pathlib import Path
 MTA = Path(__file__).parents[2] / "mta"
 
 PURE = ("model", "mime", "smtp", "dkim", "bounce", "policy", "queue")
-BROAD = re.compile(r"^\s*except (Exception|BaseException)\b.*:", re.MULTILINE)
+BROAD = re.compile(r"^\s*except (Exception|BaseException)\b.*$", re.MULTILINE)
 
 
 def _broad_handlers() -> list[tuple[Path, str]]:

@@ -5,7 +5,9 @@ One real server whose queues are paused, so that what is listed stays. Issue: "`
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +27,22 @@ class Scene:
     bounce: int
 
 
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """For tests that only look."""
+    with a_scene(tmp_path_factory.mktemp("listed")) as scene:
+        yield scene
+
+
 @pytest.fixture
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    place = tmp_path_factory.mktemp("messages")
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """For a test that deletes."""
+    with a_scene(tmp_path) as scene:
+        yield scene
+
+
+@contextmanager
+def a_scene(place: Path) -> Iterator[Scene]:
     more = NO_DNS + "\n[vmta.a]\n[vmta.b]\n"
     with Host() as host, a_sender(place, listener='vmta = "a"', more=more) as sender:
         sender.domain(host, name="one.example")
@@ -68,23 +83,23 @@ FILTERS = {
 }
 
 
-def test_every_filter_lists_what_it_says_and_delete_counts_the_same(scene: Scene) -> None:
+def test_every_filter_lists_what_it_says_and_delete_counts_the_same(listed: Scene) -> None:
     for what, (words, count) in FILTERS.items():
-        rows = scene.sluice.json("messages", "list", *words)["recipients"]
+        rows = listed.sluice.json("messages", "list", *words)["recipients"]
         assert len(rows) == count, what
-        counted = scene.sluice.json("messages", "delete", *words, "--dry-run", "--all")
+        counted = listed.sluice.json("messages", "delete", *words, "--dry-run", "--all")
         assert counted["would_delete"] == count, what
-    assert len(scene.sluice.json("messages", "list", "--limit", "2")["recipients"]) == 2
-    assert scene.sender.server.totals()["queued_recipients"] == 6
+    assert len(listed.sluice.json("messages", "list", "--limit", "2")["recipients"]) == 2
+    assert listed.sender.server.totals()["queued_recipients"] == 6
 
 
-def test_a_row_tells_all_of_a_recipient(scene: Scene) -> None:
-    (row,) = scene.sluice.json("messages", "list", "--vmta", "b")["recipients"]
+def test_a_row_tells_all_of_a_recipient(listed: Scene) -> None:
+    (row,) = listed.sluice.json("messages", "list", "--vmta", "b")["recipients"]
     assert abs(row.pop("received_at") - time.time()) < 60
     assert abs(row.pop("due") - time.time()) < 60
     assert row.pop("size") > 100
     assert row == {
-        "message": scene.bill,
+        "message": listed.bill,
         "spool": 0,
         "recipient": "a@one.example",
         "sender": "bill@sender.example",
@@ -95,16 +110,16 @@ def test_a_row_tells_all_of_a_recipient(scene: Scene) -> None:
         "hold_reason": "",
         "last_reply": "",
     }
-    text = scene.sluice.text("messages", "list")
+    text = listed.sluice.text("messages", "list")
     assert "<>" in text  # the null sender, as people write it
     assert "one.example/b" in text
 
 
-def test_show_gives_every_recipient_of_one_message(scene: Scene) -> None:
-    rows = scene.sluice.json("messages", "show", str(scene.news))["recipients"]
+def test_show_gives_every_recipient_of_one_message(listed: Scene) -> None:
+    rows = listed.sluice.json("messages", "show", str(listed.news))["recipients"]
     assert [row["recipient"] for row in rows] == RECIPIENTS
-    assert "d@two.example" in scene.sluice.text("messages", "show", str(scene.news))
-    ended = scene.sluice("messages", "show", "4711")
+    assert "d@two.example" in listed.sluice.text("messages", "show", str(listed.news))
+    ended = listed.sluice("messages", "show", "4711")
     assert ended.code == 1
     assert "4711 is not queued" in ended.err
     assert "accounting" in ended.err
@@ -134,11 +149,11 @@ def test_delete_removes_leaves_a_record_and_touches_nothing_else(scene: Scene) -
     assert {row["recipients"] for row in sluice.json("queues")["queues"]} == {0}
 
 
-def test_all_mail_is_deleted_only_when_all_is_said(scene: Scene) -> None:
-    ended = scene.sluice("messages", "delete")
+def test_all_mail_is_deleted_only_when_all_is_said(listed: Scene) -> None:
+    ended = listed.sluice("messages", "delete")
     assert ended.code == 1
     assert "--all" in ended.err
-    assert scene.sender.server.totals()["queued_recipients"] == 6
+    assert listed.sender.server.totals()["queued_recipients"] == 6
 
 
 def test_what_is_deleted_is_gone_after_a_restart(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ class Sender:
         found: list[dict[str, str]] = []
 
         def look() -> bool:
+            time.sleep(0.03)  # a look reads whole files
             found[:] = self.records(domain, *kinds, complete=False)
             return len(found) >= count
 
