@@ -55,7 +55,7 @@ class Workshop:
             job, done = item
             try:
                 result: Any = job()
-            except Exception as error:
+            except Exception as error:  # a thread's border: the caller gets it as its answer
                 result = error
             self._finished.append((done, result))
             if self._woken.acquire(blocking=False):

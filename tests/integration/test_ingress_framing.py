@@ -26,7 +26,7 @@ NOT_THE_END = [
         before.endswith(CRLF) and after == CRLF
     )  # that one is the end, whatever stands before it
 ]
-BIG = 30_000_000
+SIZES = [30_000_000, pytest.param(100_000_000, marks=pytest.mark.soak)]
 RSS_GROWTH = (
     12_000_000  # far below what was sent: the buffers of two sockets and what the allocator keeps
 )
@@ -266,10 +266,13 @@ def test_a_header_has_bounds(server: Daemon, header: bytes, answer: str) -> None
         assert wire.ask("NOOP") == "250 2.0.0 Ok"
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("place", "answer"), [("command", "500 5.5.2"), ("text", "55"), ("header", "55")]
 )
-def test_bytes_without_a_line_end_take_no_memory(server: Daemon, place: str, answer: str) -> None:
+def test_bytes_without_a_line_end_take_no_memory(
+    server: Daemon, place: str, answer: str, size: int
+) -> None:
     process = psutil.Process(server.pid)
     chunk = b"x" * 1_000_000
     with Wire(server.port) as wire:
@@ -278,7 +281,7 @@ def test_bytes_without_a_line_end_take_no_memory(server: Daemon, place: str, ans
             wire.envelope()
             wire.send(b"X-Long: " if place == "header" else b"Subject: x\r\n\r\n")
         before = peak = process.memory_info().rss
-        for _ in range(BIG // len(chunk)):
+        for _ in range(size // len(chunk)):
             wire.send(chunk)
             peak = max(peak, process.memory_info().rss)
         wire.send(CRLF if place == "command" else b"\r\n.\r\n")
