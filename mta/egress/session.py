@@ -212,6 +212,9 @@ class OutboundSession(asyncio.Protocol):
         if self._deliveries is not None:
             self._deliveries.fail(why)
         self.owner.session_lost(self, why)
+        if not self._is_reserved:
+            # They name each other: apart, both are freed now and not left to the collector, which comes rarely.
+            self._deliveries = None
 
     def pause_writing(self) -> None:
         self.writable.clear()

@@ -249,7 +249,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._is_held = False
         self._session.greeting()
-        self._flush()
+        self.data_received(b"")  # what a hasty client said before the greeting waits in the session
 
     def _pump(self) -> None:
         """Take every event the session has; stop at one that must be answered first."""

@@ -98,7 +98,7 @@ def test_a_queue_is_shown_with_its_policy_and_where_each_value_is_set(
     answer = sluice.json("queue", "show", f"{domain}/a")
     assert (answer["queue"], answer["recipients"]) == (f"{domain}/a", 1)
     policy = {row["name"]: row for row in answer["policy"]}
-    assert policy["max_recipients_per_message"]["value"] == 7
+    assert policy["max_recipients_per_message"]["value"] == "7"
     assert domain in policy["max_recipients_per_message"]["place"]
     assert str(sender.server.config) in policy["max_recipients_per_message"]["place"]
     assert policy["port"]["place"] == "built-in default"

@@ -154,16 +154,24 @@ def test_however_the_final_dot_is_cut_it_is_found(server: Daemon, host: Host, si
     assert host.message_to(recipient).data.endswith(b"\r\n\r\n.x\r\nbody\r\n")
 
 
-def test_a_whole_dialogue_in_one_write_is_answered_in_order(server: Daemon, host: Host) -> None:
-    one = "MAIL FROM:<a@s.example>\r\nRCPT TO:<p{0}@example.net>\r\nDATA\r\nSubject: {0}\r\n\r\n{0}\r\n.\r\n"
-    text = "EHLO c\r\n" + "".join(one.format(n) for n in range(5)) + "QUIT\r\n"
+@pytest.mark.parametrize("hurry", ["before the greeting", "after the greeting"])
+def test_a_whole_dialogue_in_one_write_is_answered_in_order(
+    server: Daemon, host: Host, hurry: str
+) -> None:
+    one = (
+        "MAIL FROM:<a@s.example>\r\nRCPT TO:<p{0}@example.net>\r\nDATA\r\n"
+        "Subject: {0}\r\n\r\n{0}\r\n.\r\n"
+    )
+    names = [f"{hurry[:5].strip()}{number}" for number in range(5)]
+    text = "EHLO c\r\n" + "".join(one.format(name) for name in names) + "QUIT\r\n"
     with Wire(server.port) as wire:
+        greeting = [] if hurry.startswith("before") else [wire.reply()]
         wire.send(text.encode())
-        replies = wire.rest().splitlines()
+        replies = greeting + wire.rest().splitlines()
     codes = [line[:3] for line in replies if line[3:4] == " "]
     assert codes == ["220", "250", *(["250", "250", "354", "250"] * 5), "221"]
-    for number in range(5):
-        wait_for_recipient(host, f"p{number}@example.net")
+    for name in names:
+        wait_for_recipient(host, f"p{name}@example.net")
 
 
 def test_input_pipelined_behind_starttls_is_never_obeyed(server: Daemon) -> None:

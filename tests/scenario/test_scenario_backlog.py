@@ -68,7 +68,7 @@ def in_memory(daemon: Daemon) -> int:
     return row["ready"] + row["in_flight"] if row else 0
 
 
-@pytest.mark.parametrize("queues", [2_000, pytest.param(20_000, marks=SOAK)])
+@pytest.mark.parametrize("queues", [1_000, pytest.param(20_000, marks=SOAK)])
 def test_queues_that_wait_or_are_done_leave_memory(tmp_path: Path, queues: int) -> None:
     with Stage() as stage:
         later = Temper(refuse={Moment.RCPT: "451 4.7.1 come again later"})
@@ -95,7 +95,8 @@ def test_queues_that_wait_or_are_done_leave_memory(tmp_path: Path, queues: int) 
             assert (totals["queued_recipients"], totals["queues"]) == (half, half)
             grown = resident_bytes(daemon) - before
             print(f"{queues} idle queues: {grown / 1e6:.1f} MB")
-            assert grown <= 30_000_000
+            # Caches of bounded size fill up to 1 kB a queue; kept in memory, a queue alone would take 3 kB.
+            assert grown <= 10_000_000 + 1_000 * queues
             # Not one of them is looked at while nothing is due.
             hand_in(daemon, [Letter(("m@one.example",))])
             host.wait_for(101 + half, 5.0)

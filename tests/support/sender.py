@@ -57,9 +57,9 @@ class Sender:
             wire.greet()
             answer = wire.deliver(message, sender, *recipients)
             wire.ask("QUIT")
-        found = re.match(r"250 2\.6\.0 queued as [0-9a-f]+-([0-9a-f]+)", answer)
+        found = re.match(r"250 2\.6\.0 queued as [0-9a-f]+-([0-9]+)", answer)
         assert found is not None, answer
-        return int(found[1], 16)
+        return int(found[1])
 
     def records(self, domain: str, *kinds: str, complete: bool = True) -> list[dict[str, str]]:
         """The accounting records of this domain's queue, of these types (none: all) until now."""
