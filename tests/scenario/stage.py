@@ -25,6 +25,9 @@ from tests.support.daemon import Daemon
 
 WAIT_S = 30.0
 REPLY_S = 30.0
+# What the way from our decision to the host's clock may add or take, on a machine that others use too.
+JITTER_S = 0.2
+WINDOWS_S = (0.25, 0.5, 1.0, 2.0, 3.0)
 
 T = TypeVar("T")
 _connection: contextvars.ContextVar[int] = contextvars.ContextVar("connection", default=-1)
@@ -72,7 +75,6 @@ class Witness(Receiver):
         super().__init__(name, temper, sock, Mailbox(self._took))
         self._crowd = crowd
         self.opened: list[float] = []
-        self.peers: list[str] = []
         self.arrivals: list[Arrival] = []
         self.peak_of: Counter[str] = Counter()  # peer address → most connections at once
         self._open_of: Counter[str] = Counter()
@@ -99,7 +101,6 @@ class Witness(Receiver):
         _connection.set(len(self.opened))
         self.opened.append(time.monotonic())
         peer = writer.get_extra_info("peername")[0]
-        self.peers.append(peer)
         self._crowd.change(1)
         self._open_of[peer] += 1
         self.peak_of[peer] = max(self.peak_of[peer], self._open_of[peer])
@@ -269,6 +270,19 @@ def _text(letter: Letter) -> bytes:
     fields = ["From: sender@load.example", f"To: {letter.recipients[0]}", "Subject: scenario"]
     fields += [f"X-Virtual-MTA: {letter.vmta}"] * bool(letter.vmta)
     return "\r\n".join([*fields, "", "Once upon a time.", ".", ""]).encode()
+
+
+def require_rate(times: list[float], rate: float) -> None:
+    """architecture.md §6: in any window T at most N + max(1, N · 0.1 s / T) attempts, N being rate · T; no opening burst."""
+    for window in WINDOWS_S:
+        most = max(
+            sum(1 for at in times[first:] if at - times[first] < window)
+            for first in range(len(times))
+        )
+        allowed = rate * (window + JITTER_S) + max(1.0, rate * 0.1)
+        assert most <= allowed, f"{most} in {window} s, at most {allowed:.1f}"
+    taken_s = times[-1] - times[0]
+    assert (len(times) - 1) / taken_s >= 0.8 * rate, f"{len(times)} in {taken_s:.1f} s at {rate}/s"
 
 
 def kinds(records: Sequence[dict[str, str]]) -> Counter[str]:

@@ -11,8 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from mta.lab.tempers import Temper
-from tests.scenario.stage import Stage, hand_in, kinds, one_letter
-from tests.scenario.test_scenario_limits import require_rate
+from tests.scenario.stage import Stage, hand_in, kinds, one_letter, require_rate
 
 FROZEN_S = 3.0
 

@@ -9,26 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from mta.lab.tempers import Temper
-from tests.scenario.stage import Stage, Witness, hand_in, letters, one_letter
+from tests.scenario.stage import Stage, Witness, hand_in, letters, one_letter, require_rate
 
 EACH = 30  # messages of a queue
 SLOW = Temper(delay_s=0.02)
-# What the way from our decision to the host's clock may add or take, on a machine that others use too.
-JITTER_S = 0.2
-WINDOWS_S = (0.25, 0.5, 1.0, 2.0, 3.0)
-
-
-def require_rate(times: list[float], rate: float) -> None:
-    """architecture.md §6: in any window T at most N + max(1, N · 0.1 s / T) attempts, N being rate · T; no opening burst."""
-    for window in WINDOWS_S:
-        most = max(
-            sum(1 for at in times[first:] if at - times[first] < window)
-            for first in range(len(times))
-        )
-        allowed = rate * (window + JITTER_S) + max(1.0, rate * 0.1)
-        assert most <= allowed, f"{most} in {window} s, at most {allowed:.1f}"
-    taken_s = times[-1] - times[0]
-    assert (len(times) - 1) / taken_s >= 0.8 * rate, f"{len(times)} in {taken_s:.1f} s at {rate}/s"
 
 
 def busiest(witness: Witness) -> int:
