@@ -129,8 +129,6 @@ class Supervisor:
         settings, clock = self.settings, self.clock
         loop = asyncio.get_running_loop()
         self._make_directories()
-        # First what most often fails: a port that is taken. Nobody is accepted before the spool is open.
-        self._sockets = [open_listener(rules.address) for rules in settings.listeners]
         self.governor = Governor(
             clock=clock,
             post=loop.call_soon,
@@ -143,6 +141,7 @@ class Supervisor:
             clock=clock,
             records_behind=self._records_behind,
         )
+        self._sockets = [open_listener(rules.address) for rules in settings.listeners]
         self.governor.restore(msgspec.json.decode(await self.worker.meta(QUOTAS) or b"{}"))
         self._start_followers()
         await self._start_control()

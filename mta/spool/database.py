@@ -5,6 +5,7 @@ transaction, and nobody's forgotten shell can keep the log from being reset. `sy
 SQLite syncs the directory when it creates the log, we when we create the database.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -47,7 +48,9 @@ class Lock:
 
     def release(self) -> None:
         """Let the next owner in. The file stays: removing it would let two owners lock two files of one name."""
-        os.ftruncate(self._fd, 0)
+        # A disk that failed takes not even this; the name is for people, and the lock goes with the descriptor.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 

@@ -5,7 +5,9 @@ takes for another boot of the machine. Nothing acknowledged is lost, large bodie
 stands in the records once, and what was repeated says so (reliability.md F3, "A kill is not a power cut").
 """
 
+import os
 import random
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -13,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash.disks import LoopDisk, a_loop_disk, in_a_boot_of_its_own
-from tests.crash.load import LARGE, SMALL, Ledger, Load
+from tests.crash.load import LARGE, SMALL, Fate, Ledger, Load
 from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain_and_release,
     ended,
     judge,
+    read_arrivals,
     read_records,
     read_saved_records,
 )
@@ -28,6 +31,8 @@ from tests.support.daemon import Daemon
 pytestmark = pytest.mark.root
 
 SIZES = (*SMALL * 4, LARGE[0])
+EXIT_TEMPFAIL = 75
+EXIT_S = 15.0
 
 
 def new_boot(boot: Path) -> None:
@@ -41,9 +46,10 @@ def cut_at_random(daemon: Daemon, disk: LoopDisk, ledger: Ledger, rng: random.Ra
     read_saved_records(daemon)
     with Load(daemon.port, ledger, sizes=SIZES):
         time.sleep(rng.uniform(0.1, 1.5))
+        # A machine without power runs no programs. This one does, and the kernel tells them wrong: of plain appends, each with
+        # its fdatasync, the one that the cut overtook was lost in 3 of 60 cuts although it was told to have succeeded.
+        os.kill(daemon.pid, signal.SIGSTOP)
         disk.cut_power()
-        # Clients go on for a moment: nobody may hear a 250 any more.
-        time.sleep(rng.uniform(0, 0.2))
         daemon.kill()
     disk.unmount()
     disk.mount()
@@ -74,3 +80,36 @@ def test_a_power_cut_takes_nothing_acknowledged_and_leaves_the_records_consisten
         verdict = judge(ledger, sink.dump, read_records(disk.path))
         verdict.require()
         assert list(disk.path.glob("spool/*.bodies/*/*")) == []
+
+
+def test_a_disk_that_vanishes_under_load_stops_the_server_and_takes_nothing_acknowledged_before(
+    tmp_path: Path,
+) -> None:
+    ledger, boot = Ledger(), tmp_path / "boot"
+    with a_loop_disk(tmp_path) as disk, a_sink(tmp_path, delay_ms=5) as sink:
+        daemon = Daemon(
+            tmp_path,
+            default=delivering_to(sink.port),
+            server="total_connections = 24",
+            disk=disk.path,
+            command=in_a_boot_of_its_own(boot),
+        )
+        with ended(daemon):
+            new_boot(boot)
+            daemon.start()
+            with Load(daemon.port, ledger, sizes=SIZES) as load:
+                load.wait_for(100)
+                acknowledged = ledger.of(Fate.ACKNOWLEDGED)
+                disk.cut_power()
+                # The mapped file of what is in flight cannot be written either: that is a signal, not an error.
+                assert daemon.wait_for_exit(EXIT_S) in (EXIT_TEMPFAIL, -signal.SIGBUS)
+            disk.unmount()
+            disk.mount()
+            new_boot(boot)
+            daemon.start()
+            drain_and_release(daemon)
+            assert daemon.stop() == 0
+            read_records(disk.path)
+        arrived = {recipient for recipient, _, _ in read_arrivals(sink.dump)}
+        lost = [each for sent in acknowledged for each in sent.recipients if each not in arrived]
+        assert not lost

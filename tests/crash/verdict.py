@@ -195,8 +195,9 @@ class Verdict:
     def require(self) -> None:
         """Raise AssertionError unless nothing is lost and nothing is wrong."""
         print(self)
-        assert not self.lost, f"{len(self.lost)} lost: {self.lost[:10]}"
-        assert not self.wrong, f"{len(self.wrong)} wrong: {self.wrong[:10]}"
+        assert not (self.lost or self.wrong), (
+            f"{len(self.lost)} lost: {self.lost[:10]}\n{len(self.wrong)} wrong: {self.wrong[:10]}"
+        )
 
 
 def judge(ledger: Ledger, dump: Path, records: list[dict[str, str]]) -> Verdict:

@@ -119,6 +119,7 @@ class World:
         self._of_queue: defaultdict[QueueKey, dict[int, Row]] = defaultdict(dict)
         self.states: dict[QueueKey, QueueState] = {}
         self.dues: dict[QueueKey, float] = {}  # the queue rows
+        self._rests: dict[QueueKey, float] = {}  # the longest rest its site ever had
         self.handed_out: set[QueueKey] = set()
         self.leases: dict[int, int] = {}  # connection → lease
         self.keys: dict[int, QueueKey] = {}
@@ -445,6 +446,8 @@ class World:
     def check(self) -> None:
         """What must hold at every moment between two events."""
         self._check_limits()
+        for row in self.rows.values():
+            self._rests[row.key] = max(self._rests.get(row.key, 0.0), self._site_until(row.key))
         queues = self.scheduler._queues
         for queue in queues.values():
             assert len(queue.known) <= self.scheduler._window
@@ -476,7 +479,7 @@ class World:
                 if not state.paused:
                     due = self.dues[row.key]
                     assert due <= max(
-                        row.due, state.next_at, self._site_until(row.key), self.time
+                        row.due, state.next_at, self._rests.get(row.key, 0.0), self.time
                     ), row
                     assert row.key not in self.handed_out
                     assert finder._is_asked or (
@@ -487,6 +490,8 @@ class World:
                 assert is_sought or (queue.next_due is not None and queue.next_due <= row.due), row
 
     def _site_until(self, key: QueueKey) -> float:
+        """How long the site rests now. A queue that left memory keeps the end it was told, though the operator may have
+        ended the rest for another queue of the site meanwhile: at most a rest later than need be, so `_rests` has the longest."""
         site = self.book.site_for(key.domain, ())
         return self.scheduler._destinations.of(site, key).until
 
