@@ -419,6 +419,8 @@ class World:
         self.on_disk(commit)
 
     def _evict(self, action: actions.Evict) -> None:
+        rest = self._site_until(action.key)
+        self._rests[action.key] = max(self._rests.get(action.key, 0.0), rest)
         self.evicted.append(action)
 
         def commit() -> None:
