@@ -31,6 +31,7 @@ from mta.config.kinds import (
     Size,
     Sources,
     Switch,
+    Workers,
 )
 from mta.model.units import format_duration
 from mta.policy.rules import (
@@ -90,8 +91,9 @@ class ServerSection(Section):
         "local disk that honours fsync, and to the user the server runs as.",
         shown=True,
     )
-    workers: Literal[1] = _key(
-        _SERVER.workers, "How many worker processes share the load. This release runs one."
+    workers: Workers = _key(
+        _SERVER.workers,
+        "How many worker processes share the load; 0: one for each core. 1: everything in one process.",
     )
     control_socket: FilePath = _key(
         _SERVER.control_socket,
@@ -132,6 +134,11 @@ class ServerSection(Section):
     )
     shutdown_timeout: Duration = _key(
         _SERVER.shutdown_timeout, "How long running sessions may finish when the server stops."
+    )
+    watchdog_timeout: PositiveDuration = _key(
+        _SERVER.watchdog_timeout,
+        "A worker whose event loop or spool has not been heard of for so long is ended, with its stacks in the log, and "
+        "started again.",
     )
 
 

@@ -16,7 +16,7 @@ from mta.model.envelope import QueueKey, parse_queue_key
 from mta.model.errors import ConfigError
 from mta.spool.words import Filter
 
-WORKER_DEADLINE_S = 5.0
+WORKER_DEADLINE_S = 1.0
 CHANGE_DEADLINE_S = 120.0
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class WorkerFace(Protocol):
 class ServerFace(Protocol):
     """What the server as a whole answers."""
 
-    def status(self) -> Row: ...
+    async def status(self) -> Row: ...
 
     async def reload(self) -> list[str]:
         """What changed, in words. Raises ConfigError and changes nothing."""
@@ -161,7 +161,7 @@ class Verbs:
         """The server, the sums over its workers, and each worker."""
         workers, silent = await self._ask(lambda worker: worker.status())
         return {
-            **self._server.status(),
+            **await self._server.status(),
             **_add_up(workers),
             "workers": workers,
             "silent": silent,
@@ -298,7 +298,7 @@ class Verbs:
         good: list[T] = []
         silent: list[int] = []
         for worker, answer in zip(self._workers, answers, strict=True):
-            if isinstance(answer, TimeoutError):
+            if isinstance(answer, TimeoutError | ConnectionError):
                 silent.append(worker.number)
             elif isinstance(answer, BaseException):
                 raise answer

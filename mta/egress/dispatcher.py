@@ -96,6 +96,7 @@ class Dispatcher(Owner):
             actions.FindDue: self._find_due,
             actions.Postpone: self._postpone,
             actions.Evict: self._evict,
+            actions.Tell: self._tell,
             actions.WakeAt: self._wake_up_at,
         }
 
@@ -311,6 +312,9 @@ class Dispatcher(Owner):
         self._trouble.pop(action.key, None)
         for spool in self._spools.values():
             spool.evict(action.key, action.due)
+
+    def _tell(self, action: actions.Tell) -> None:
+        self._governor.tell(action)
 
     def _wake_up_at(self, action: actions.WakeAt) -> None:
         if action.at == self._wake_at:

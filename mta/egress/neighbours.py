@@ -11,7 +11,7 @@ from mta.model.envelope import Entry, Message, QueueKey, SpillFile
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import Demand, QueuePolicy, VmtaRules
-from mta.queue.actions import QueueState, RateDemand, Route
+from mta.queue.actions import QueueState, RateDemand, Route, Tell
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ class Governor(Protocol):
     ) -> int: ...
 
     def return_tokens(self, rates: RateDemand, count: int) -> None: ...
+
+    def tell(self, tale: Tell) -> None: ...
 
 
 class DeliveringSpool(Protocol):

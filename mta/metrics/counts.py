@@ -71,6 +71,9 @@ class Counts:
     leases_wanted: int = _count("Requests for a lease that had to wait.")
     scheduler_steps: int = _count("Steps of the scheduler: in proportion to what changed.")
     bugs: int = _count("Faults of our own, caught at a task's border; each is in the log.")
+    stalls: int = _count(
+        "Queues found with due work, no reason to wait and no attempt for a minute."
+    )
 
 
 def add_to(by_label: dict[str, int], label: str) -> None:

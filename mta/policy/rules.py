@@ -153,6 +153,9 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
+    watchdog_timeout: float = (
+        30.0  # a process that is silent for so long is ended and started again
+    )
 
 
 @dataclass(frozen=True, slots=True)

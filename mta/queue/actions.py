@@ -185,6 +185,20 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the schedulers of all other workers how this destination stands; there it is `Scheduler.heard`. Not answered.
+
+    `attempts`: failures in a row, 0: it works; `until`: no new connection before.
+    """
+
+    site: str
+    vmta: str
+    until: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Call `next_actions` again at this time at the latest. Replaces the one before."""
 
@@ -207,6 +221,7 @@ Action = (
     | Postpone
     | Evict
     | GiveUp
+    | Tell
     | WakeAt
 )
 

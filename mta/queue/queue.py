@@ -98,6 +98,7 @@ class Queue:
         "alarm",
         "ask",
         "attempt_rates",
+        "begun",
         "connect_rates",
         "connections",
         "destination",
@@ -148,6 +149,7 @@ class Queue:
         # Entries.
         self.ready: deque[Entry] = deque()
         self.groups = 0  # runs of one message in `ready`: about the number of transactions
+        self.begun = 0  # batches, ever: one that stands still shows by it
         self.known: set[int] = set()
         self.flying: dict[Entry, Connection | None] = {}  # None: given up without an attempt
         # The disk.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from mta.model.units import Rate
 from mta.policy.rules import Demand
-from mta.queue.actions import RateDemand
+from mta.queue.actions import RateDemand, Tell
 from mta.queue.limits import Limits
 from mta.queue.rate import TokenLines, valid_for
 
@@ -147,6 +147,14 @@ class Governor:
         """Tokens that were not used."""
         self._lines.put_back(rates, count)
         self._serve_tokens()
+
+    # Destinations
+
+    def tell(self, tale: Tell) -> None:
+        """How a destination stands, for all other workers; here is only the one who says it."""
+
+    def on_told(self, callback: Callable[[Tell], None]) -> None:
+        """`callback` hears what other workers found; there are none."""
 
     # Quotas
 

@@ -85,10 +85,14 @@ class Wanted(_Message):
     yielding: int
 
 
-class Rested(_Message):
-    """Another worker found that this destination must rest, or that it works again (`until` 0)."""
+# -- worker → supervisor, and on to all other workers
 
-    destination: str
+
+class Told(_Message):
+    """How a destination stands (`mta.queue.actions.Tell`)."""
+
+    site: str
+    vmta: str
     until: float
     attempts: int
     reason: str
@@ -108,13 +112,7 @@ class Beat(_Message):
 
     spool_age_s: float
     clients: int  # SMTP connections in
-    stalled: tuple[str, ...] = ()  # queues with due work and no attempt for a minute
-
-
-class Gone(_Message):
-    """A client's connection ended: the supervisor counts who has the fewest."""
-
-    count: int
+    adopted: int  # connections that came through the door, ever
 
 
 class Request(_Message):
@@ -168,7 +166,7 @@ class AskQuotas(_Message):
 
 
 FromSupervisor = (
-    Call | Answer | Fault | Start | Granted | GrantedTokens | QuotaAnswer | Wanted | Rested
+    Call | Answer | Fault | Start | Granted | GrantedTokens | QuotaAnswer | Wanted | Told
 )
 FromProcess = (
     Call
@@ -176,7 +174,6 @@ FromProcess = (
     | Fault
     | Started
     | Beat
-    | Gone
     | Request
     | Withdraw
     | Connected
@@ -184,7 +181,7 @@ FromProcess = (
     | AskTokens
     | ReturnTokens
     | AskQuotas
-    | Rested
+    | Told
 )
 
 of_supervisor: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(FromSupervisor)
