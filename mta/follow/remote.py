@@ -213,8 +213,8 @@ class RemoteSources:
         self._links: set[Link] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._all_named = asyncio.Event()
-        # A number has another spool behind it than before: who follows the old one must be built anew.
-        self.on_exchanged: Callable[[int], None] = lambda _number: None
+        # A number got its first spool, or another than before: followers must be built anew for it.
+        self.on_new_spool: Callable[[int], None] = lambda _number: None
         if not self._sources:
             self._all_named.set()
 
@@ -224,9 +224,9 @@ class RemoteSources:
         return [source for source in self._sources.values() if source.uuid]
 
     @property
-    def unserved(self) -> list[int]:
-        """The numbers of those that no worker serves now."""
-        return [number for number, each in self._sources.items() if not each.is_attached]
+    def unnamed(self) -> list[int]:
+        """The numbers of those that no worker named yet."""
+        return [number for number, source in self._sources.items() if not source.uuid]
 
     def attach(self, sock: socket.socket) -> None:
         """A worker speaks over this socket; it says for which spools."""
@@ -259,7 +259,7 @@ class RemoteSources:
         if isinstance(word, Hello):
             for number, uuid in word.spools:
                 self._named(link, number, uuid)
-            if len(self.named) == len(self._sources):
+            if not self.unnamed:
                 self._all_named.set()
             return
         source = self._sources.get(word.spool)
@@ -272,10 +272,12 @@ class RemoteSources:
             logger.error("a worker has a spool that we do not know", spool=number)
         elif source.uuid and source.uuid != uuid:
             logger.error("a spool is another than before", spool=number, uuid=uuid)
-            self.on_exchanged(number)
+            self.on_new_spool(number)
         else:
-            source.uuid = uuid
+            is_new, source.uuid = not source.uuid, uuid
             source.attach(link)
+            if is_new:
+                self.on_new_spool(number)
 
     def _lost(self, link: Link) -> None:
         self._links.discard(link)
