@@ -176,12 +176,17 @@ class Queries:
     def events(self, cursor: int, limit: int) -> list[tuple[int, Event]]:
         """Events after the cursor, in order. What cannot be decoded is reported and passed over."""
         events = []
-        for number, text in _EVENTS.run(self._cursor, (cursor, limit)):
+        for number, data in self.event_rows(cursor, limit):
             try:
-                events.append((number, decode_event(bytes.fromhex(text))))
+                events.append((number, decode_event(data)))
             except msgspec.DecodeError as error:
                 self._report(f"event {number} cannot be read: {error}")
         return events
+
+    def event_rows(self, cursor: int, limit: int) -> list[tuple[int, bytes]]:
+        """The same rows as they are, for another process to decode."""
+        rows = _EVENTS.run(self._cursor, (cursor, limit))
+        return [(number, bytes.fromhex(text)) for number, text in rows]
 
     # For the operator
 
