@@ -20,7 +20,7 @@ from mta.model.errors import SpoolError
 from mta.runtime.child import Child
 from mta.runtime.desk import Desk
 from mta.runtime.governor import Governor
-from mta.runtime.messages import Told, Start
+from mta.runtime.messages import Start, Told
 from mta.runtime.nursery import Nursery
 from mta.runtime.process import EVENTS
 from mta.runtime.remote_front import RemoteFront

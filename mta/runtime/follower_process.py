@@ -6,12 +6,14 @@ places. Its end: asked to `finish`, SIGTERM, a lost link (the supervisor is gone
 """
 
 import asyncio
+import faulthandler
 import pickle
 import signal
 import socket
 from typing import Any
 
 import structlog
+import uvloop
 
 from mta.config.load import Settings
 from mta.follow.remote import RemoteSources
@@ -21,15 +23,12 @@ from mta.io.link import Link
 from mta.model.errors import SpoolError
 from mta.runtime.calls import Answerer
 from mta.runtime.messages import Beat, Call, Start, Started, of_supervisor
+from mta.runtime.process import EVENTS, EXIT_OK, EXIT_TEMPFAIL, log_as_told, tune_collector
 from mta.runtime.records import LocalRecords
 from mta.spool.words import SpoolLocked
 
 logger = structlog.get_logger()
 
-NOTE = b"events"  # with each socket to a worker
-
-EXIT_OK = 0
-EXIT_TEMPFAIL = 75
 BEAT_S = 1.0
 START_S = 30.0  # for the first message
 # For workers to open their spools. One that is not there then (its disk broke) must not hold up the others' accounting.
@@ -37,6 +36,12 @@ NAMED_S = 30.0
 LOCK_S = 30.0  # for an older process to end
 LOCK_LOOK_S = 0.1
 FAREWELL_S = 1.0  # for the last words to leave
+
+
+def live(link: socket.socket, door: socket.socket, number: int) -> int:
+    """The follower's whole life; its exit code. Called right after the fork."""
+    faulthandler.enable()  # the supervisor ends a process that hangs with SIGABRT: its stacks are in the log then
+    return uvloop.run(serve(link, door))
 
 
 async def serve(link: socket.socket, door: socket.socket) -> int:
@@ -106,15 +111,17 @@ class FollowerProcess:
         async with asyncio.timeout(START_S):
             start = await self._start_message
         settings: Settings = pickle.loads(start.settings)
+        log_as_told(settings)
         self._sources = sources = RemoteSources(start.spools)
         self._door = Door(self._door_sock, self._took)
         if not await sources.all_named(NAMED_S):
             logger.error("accounting starts without some spools", spools=sources.unnamed)
         sources.on_new_spool = self._meet_new_spool
-        records = LocalRecords(settings, sources.named, Clock())
+        records = LocalRecords(settings, sources.named, Clock(start.clock_offset))
         await self._open_alone(records)
         self._records = records
         self.following.set()
+        tune_collector()
         self._link.send(Started(tuple((each.number, each.uuid) for each in sources.named)))
         logger.info("accounting started", spools=[each.number for each in sources.named])
 
@@ -130,7 +137,7 @@ class FollowerProcess:
             await asyncio.sleep(LOCK_LOOK_S)
 
     def _took(self, note: bytes, sock: socket.socket) -> None:
-        if note == NOTE and self._sources is not None:
+        if note == EVENTS and self._sources is not None:
             self._sources.attach(sock)
         else:
             logger.error("a socket that nobody wants", note=note.decode("ascii", "replace"))
@@ -154,7 +161,7 @@ class FollowerProcess:
 
     def _beat(self) -> None:
         if not self._link.is_lost:
-            self._link.send(Beat(0.0, 0))
+            self._link.send(Beat(0.0, 0, 0))
             self._loop.call_later(BEAT_S, self._beat)
 
     def _lost(self) -> None:

@@ -295,6 +295,7 @@ class Supervisor:
 
     async def status(self) -> dict[str, Any]:
         """The server as a whole."""
+        assert self._records is not None
         server = self.settings.server
         return {
             "version": __version__,
@@ -305,15 +306,8 @@ class Supervisor:
             "lab": server.lab,
             "config": str(self.config),
             "listeners": [each.address for each in self.settings.listeners],
-            "followers": await self._followers_status(),
+            "followers": await self._records.status(),
         }
-
-    async def _followers_status(self) -> list[dict[str, Any]]:
-        assert self._records is not None
-        try:
-            return await self._records.status()
-        except (OSError, CallFailed):
-            return []  # the process is being started again
 
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""

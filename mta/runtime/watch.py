@@ -1,7 +1,7 @@
 """Whether a worker still lives: the pulse of its spools' threads, and a thread that sees the loop stand still.
 
-The supervisor ends a worker that has not been heard of for `watchdog_timeout`. Shortly before, the worker's own watch says where it
-stands: the stacks of all threads and the queues with work, for a loop that hangs cannot be asked.
+The supervisor ends a worker that has not been heard of for `watchdog_timeout`. Shortly before, the worker's own watch says
+where it stands: the stacks of all threads and the queues with work, for a loop that hangs cannot be asked.
 """
 
 import asyncio

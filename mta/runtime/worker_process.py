@@ -93,7 +93,7 @@ class WorkerProcess:
             logger.error("the worker cannot start", worker=self.number, reason=str(error))
             return EXIT_TEMPFAIL
         self._answerer = Answerer(self, WorkerFront(self._worker))
-        self._feed = EventFeed(list(self._worker.spools.values()))
+        self._feed = EventFeed(self._worker.spools)
         self._door = Door(door_sock, self._came)
         watch = Watch(loop, self._worker.scheduler, self._worker.settings.server.watchdog_timeout)
         watch.start()
