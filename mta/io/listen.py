@@ -1,6 +1,6 @@
 """Listening sockets and the acceptor: it accepts, and passes each connection on to whoever adopts it.
 
-While nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
+The supervisor opens them, or takes those that the service manager holds open for it over restarts (`mta.io.inherit`). While nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
 """
 
 import asyncio
@@ -58,7 +58,11 @@ class Acceptor:
         return name[0], name[1]
 
     def close(self) -> None:
-        """Stop accepting and give the address back."""
+        """Stop accepting and close our descriptor; the address is free once nobody else holds the socket.
+
+        Never `shutdown()`: that would end the socket for the service manager too, which holds it open for our successor, and
+        refuse the clients that wait in its backlog.
+        """
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()

@@ -17,7 +17,7 @@ import selectors
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -125,14 +125,18 @@ class Nursery:
                 self._died_early[pid] = status
 
 
-def open_nursery(lives: Mapping[str, Life]) -> Nursery:
-    """Fork it; to be called before there is a loop or a thread. `lives`: what each kind of child does."""
+def open_nursery(lives: Mapping[str, Life], *, not_theirs: Sequence[socket.socket] = ()) -> Nursery:
+    """Fork it; to be called before there is a loop or a thread. `lives`: what each kind of child does.
+
+    `not_theirs`: sockets that no child may keep open, or clients would be held by a process that never accepts them.
+    """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gc.collect()
     gc.freeze()  # what is shared stays shared: the collector would write to every page
     pid = os.fork()
     if pid == 0:
-        ours.close()
+        for each in (ours, *not_theirs):
+            each.close()
         _live_and_exit(lambda: _tend(its, lives))
     its.close()
     ours.setblocking(False)

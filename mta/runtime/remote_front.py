@@ -6,6 +6,7 @@ the answer. The deadline here is only the last resort.
 
 from typing import Any
 
+from mta.metrics.catalogue import Snapshot
 from mta.model.envelope import QueueKey
 from mta.runtime.child import Child
 from mta.spool.words import Filter
@@ -27,6 +28,11 @@ class RemoteFront:
     async def status(self) -> Row:
         """See `WorkerFront.status`."""
         answer: Row = await self._ask("status")
+        return answer
+
+    async def metrics(self) -> Snapshot:
+        """See `WorkerFront.metrics`."""
+        answer: Snapshot = await self._ask("metrics")
         return answer
 
     async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:

@@ -27,7 +27,8 @@ from mta.control.server import ControlServer
 from mta.control.verbs import Verbs, WorkerFace
 from mta.io.clock import Clock
 from mta.io.files import make_directory
-from mta.io.listen import Acceptor, open_listener
+from mta.io.inherit import inherited_listeners, listening_sockets
+from mta.io.listen import Acceptor
 from mta.io.notify import Notifier
 from mta.model.errors import ConfigError, Problem, SpoolError
 from mta.runtime import follower_process, worker_process
@@ -80,13 +81,18 @@ def run(config: Path) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_CONFIG
     log_as_told(settings)
+    try:
+        passed = inherited_listeners(file=settings.file)
+    except ConfigError as error:
+        logger.error("cannot start", reason=str(error))
+        return EXIT_CONFIG
     count = settings.server.workers or len(os.sched_getaffinity(0))
     nursery = None
     if count > 1:  # before there is a loop or a thread
         lives = {"worker": worker_process.live, "follower": follower_process.live}
-        nursery = open_nursery(lives)
+        nursery = open_nursery(lives, not_theirs=passed)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return uvloop.run(Supervisor(config, settings, count, nursery).serve())
+    return uvloop.run(Supervisor(config, settings, count, nursery, passed).serve())
 
 
 class CrewFace(Protocol):
@@ -116,9 +122,14 @@ class Supervisor:
     """Everything a server is, from start to stop."""
 
     def __init__(
-        self, config: Path, settings: Settings, count: int = 1, nursery: Nursery | None = None
+        self,
+        config: Path,
+        settings: Settings,
+        count: int = 1,
+        nursery: Nursery | None = None,
+        passed: Sequence[socket.socket] = (),
     ) -> None:
-        """`count` workers; with more than one they are born in `nursery`."""
+        """`count` workers; with more than one they are born in `nursery`. `passed`: listening sockets of the service manager."""
         self.config = config
         self.settings = settings
         self.clock = Clock()
@@ -127,6 +138,7 @@ class Supervisor:
         self.drain = False
         self._count = count
         self._nursery = nursery
+        self._passed = passed
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
         self._notifier = Notifier()
@@ -165,7 +177,8 @@ class Supervisor:
         )
         self._quotas = QuotaFile(Path(settings.server.spool_dir))
         self.governor.restore(self._quotas.read())
-        self._sockets = [open_listener(rules.address) for rules in settings.listeners]
+        addresses = [rules.address for rules in settings.listeners]
+        self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
         await self._start_crew()
         await self._start_control()
         self._open_listeners()
