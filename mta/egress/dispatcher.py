@@ -256,7 +256,7 @@ class Dispatcher(Owner):
         self._governor.tokens(action.rates, action.count, granted)
 
     def _return_tokens(self, action: actions.ReturnTokens) -> None:
-        self._governor.return_tokens(action.rates, action.count)
+        self._governor.return_tokens(action.rates, action.count, action.until)
 
     def _recall(self, action: actions.Recall) -> None:
         def read(state: QueueState) -> None:

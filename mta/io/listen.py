@@ -1,6 +1,7 @@
 """Listening sockets and the acceptor: it accepts, and passes each connection on to whoever adopts it.
 
-The supervisor opens them, or takes those that the service manager holds open for it over restarts (`mta.io.inherit`). While nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
+The supervisor opens them, or takes those that the service manager holds open for it over restarts (`mta.io.inherit`). While
+nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
 """
 
 import asyncio

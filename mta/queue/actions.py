@@ -114,10 +114,11 @@ class AskTokens:
 
 @dataclass(frozen=True, slots=True)
 class ReturnTokens:
-    """So many attempts were not made (`Governor.return_tokens`). Not answered."""
+    """So many attempts were not made (`Governor.return_tokens`); they could have been until then. Not answered."""
 
     rates: RateDemand
     count: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,7 @@ class Connecting(Trouble):
             self._actions.extend(map(actions.WithdrawRequest, numbers))
             self._mark_all(self._desk.next_parked(cells))
         if queue.tokens:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
+            self._return_tokens(queue)
         self._leave_probe(queue)
 
     def _withdraw_displaced(self) -> None:
@@ -218,12 +217,15 @@ class Connecting(Trouble):
 
     def _tokens_left(self, queue: Queue, now: float) -> int:
         if queue.tokens and now > queue.tokens_until:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
+            # Asked for more than it could use: what is left of them is lost to everybody.
+            queue.token_block = max(1, queue.token_block - queue.tokens)
+            self._return_tokens(queue)
         return queue.tokens
 
     def _use_tokens(self, queue: Queue, count: int, now: float) -> None:
         queue.tokens -= count
+        if not queue.tokens:
+            queue.token_block *= 2  # used in time: more are asked for the next time
         slowest = max(rate.per_s / rate.count for _, rate in queue.attempt_rates)
         if slowest >= SLOW_RATE_S:
             queue.not_before = now + slowest * count
@@ -235,7 +237,9 @@ class Connecting(Trouble):
             self._set_alarm(queue, queue.not_before)
             return
         slowest = min(rate.per_second for _, rate in queue.attempt_rates)
-        count = max(1, min(int(slowest * TOKEN_BLOCK_S), len(queue.ready)))
+        most = max(1, int(slowest * TOKEN_BLOCK_S))
+        queue.token_block = min(queue.token_block, most)
+        count = max(1, min(queue.token_block, len(queue.ready)))
         queue.ask = self._next_ask
         self._next_ask += 1
         self._asks[queue.ask] = queue, queue.attempt_rates

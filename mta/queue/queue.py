@@ -132,6 +132,7 @@ class Queue:
         "site",
         "state",
         "suspect",
+        "token_block",
         "tokens",
         "tokens_until",
         "turn",
@@ -174,6 +175,7 @@ class Queue:
         # Rates.
         self.attempt_rates: tuple[tuple[str, Rate], ...] = ()
         self.connect_rates: tuple[tuple[str, Rate], ...] = ()
+        self.token_block = 1  # how many are asked for at once
         self.tokens = 0
         self.tokens_until = 0.0
         self.ask = 0  # the number of the running AskTokens

@@ -428,7 +428,7 @@ class Scheduler(Connecting):
         if queue.ask == ask:
             queue.ask = 0
         if self._queues.get(queue.key) is not queue or queue.attempt_rates != rates:
-            self._actions.append(actions.ReturnTokens(rates, count))
+            self._actions.append(actions.ReturnTokens(rates, count, until))
             self._mark(queue)
             return
         queue.tokens += count

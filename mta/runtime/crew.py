@@ -9,6 +9,7 @@ import asyncio
 import pickle
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import structlog
 from mta.config.load import Settings
 from mta.io.clock import Clock
 from mta.model.errors import SpoolError
+from mta.runtime.calls import CallFailed
 from mta.runtime.child import Child
 from mta.runtime.desk import Desk
 from mta.runtime.governor import Governor
@@ -206,7 +208,7 @@ class Crew:
     async def _commit(self, worker: Child) -> None:
         try:
             await worker.asker.ask("commit", RELOAD_TIMEOUT_S)
-        except (OSError, RuntimeError) as error:
+        except (OSError, CallFailed) as error:
             await worker.kill(f"it did not take the new configuration: {error}")
 
     async def drain(self, within_s: float) -> None:
@@ -230,13 +232,13 @@ class Crew:
             desk.close()
 
     async def _end_one(self, child: Child) -> None:
-        try:
+        with suppress(OSError, CallFailed):  # it may be on its way out already
             await child.asker.ask("end", STOP_GRACE_S)
+        try:
             async with asyncio.timeout(STOP_GRACE_S):
                 await child.died()
-        except (OSError, RuntimeError):
-            if child.is_running:
-                await child.kill("it did not end in time")
+        except TimeoutError:
+            await child.kill("it did not end in time")
 
     async def _ask_all(self, method: str, timeout_s: float, **arguments: Any) -> None:
         asked = [

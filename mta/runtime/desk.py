@@ -111,7 +111,7 @@ class Desk:
         def granted(count: int, until: float) -> None:
             self._asks.discard(ask)
             if self._is_closed:  # on its way when the worker ended
-                self._governor.return_tokens(message.rates, count)
+                self._governor.return_tokens(message.rates, count, until)
             else:
                 self._link.send(GrantedTokens(message.number, count, until))
 
@@ -119,7 +119,7 @@ class Desk:
         self._asks.add(ask)
 
     def _return_tokens(self, message: ReturnTokens) -> None:
-        self._governor.return_tokens(message.rates, message.count)
+        self._governor.return_tokens(message.rates, message.count, message.until)
 
     def _quotas(self, message: AskQuotas) -> None:
         def answered(is_granted: bool) -> None:

@@ -156,6 +156,7 @@ class ReturnTokens(_Message):
 
     rates: Rates
     count: int
+    until: float
 
 
 class AskQuotas(_Message):

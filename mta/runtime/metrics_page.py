@@ -6,6 +6,7 @@ of questions.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 

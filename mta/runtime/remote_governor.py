@@ -52,7 +52,7 @@ class WorkerGovernor(Protocol):
         self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
     ) -> int: ...
 
-    def return_tokens(self, rates: RateDemand, count: int) -> None: ...
+    def return_tokens(self, rates: RateDemand, count: int, until: float) -> None: ...
 
     def tell(self, tale: Tell) -> None: ...
 
@@ -121,9 +121,9 @@ class RemoteGovernor:
         self._link.send(AskTokens(number, rates, count))
         return number
 
-    def return_tokens(self, rates: RateDemand, count: int) -> None:
+    def return_tokens(self, rates: RateDemand, count: int, until: float) -> None:
         """See `Governor.return_tokens`."""
-        self._link.send(ReturnTokens(rates, count))
+        self._link.send(ReturnTokens(rates, count, until))
 
     def quotas(self, wanted: Sequence[tuple[str, Rate]], granted: Callable[[bool], None]) -> None:
         """See `Governor.quotas`."""

@@ -358,7 +358,7 @@ class World:
         )
 
     def _returntokens(self, action: actions.ReturnTokens) -> None:
-        self.governor.return_tokens(action.rates, action.count)
+        self.governor.return_tokens(action.rates, action.count, action.until)
 
     def _recall(self, action: actions.Recall) -> None:
         def read() -> None:
