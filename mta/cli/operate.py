@@ -101,7 +101,7 @@ def queues(
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="a message's number, or domain/vmta")],
+    what: Annotated[str, typer.Argument(help="a message's id, or domain/vmta")],
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,

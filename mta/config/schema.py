@@ -41,6 +41,7 @@ from mta.policy.rules import (
     ListenerRules,
     ListenerTls,
     LoggingRules,
+    MetricsRules,
     ServerRules,
     Tls,
     VmtaRules,
@@ -52,6 +53,7 @@ _LISTENER = ListenerRules(address="")
 _DKIM = DkimRules("", "", "")
 _ACCOUNTING = AccountingRules("", "")
 _LOGGING = LoggingRules()
+_METRICS = MetricsRules()
 _VMTA = VmtaRules("")
 
 
@@ -442,6 +444,17 @@ class AccountingSection(Section):
     )
 
 
+class MetricsSection(Section):
+    """The server's numbers, for Prometheus: one page over all workers, at /metrics."""
+
+    address: ListenAddress = _key(
+        _METRICS.address,
+        "The IP address and port of the page. Not set: there is none. It takes no login: choose "
+        "loopback, or an address that only your monitoring reaches.",
+        example='"127.0.0.1:9090"',
+    )
+
+
 class LoggingSection(Section):
     """The server's own log. Mail is not logged here: it has its accounting."""
 
@@ -474,4 +487,5 @@ class ConfigFile(Section):
     domain: dict[str, QueueSection] = Field(default_factory=dict)
     dkim: tuple[DkimSection, ...] = ()
     accounting: dict[str, AccountingSection] = Field(default_factory=dict)
+    metrics: MetricsSection
     logging: LoggingSection

@@ -6,13 +6,14 @@ others' answers stand. Totals are added here, so a worker never knows of another
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
-from mta.model.envelope import QueueKey, parse_queue_key
+from mta.model.envelope import QueueKey, is_message_id, parse_message_id, parse_queue_key
 from mta.model.errors import ConfigError
 from mta.spool.words import Filter
 
@@ -31,6 +32,9 @@ class WorkerFace(Protocol):
 
     async def status(self) -> Row: ...
 
+    async def metrics(self) -> Row:
+        """Its numbers by name: a snapshot, as `mta.metrics.catalogue` describes it."""
+
     async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
         """How many queues match, and the first `limit` of them."""
 
@@ -44,13 +48,15 @@ class WorkerFace(Protocol):
     async def retry(self, key: QueueKey) -> int:
         """Try now: how many entries became due."""
 
-    async def messages(self, which: Filter, limit: int) -> list[Row]: ...
+    async def messages(self, which: Filter, limit: int) -> list[Row]:
+        """Recipients that match, oldest first: up to `limit` of each of its spools."""
 
     async def delete(self, which: Filter) -> int: ...
 
     async def explain_queue(self, key: QueueKey) -> list[Row]: ...
 
-    async def explain_message(self, number: int) -> list[Row]: ...
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        """`spool`: how the UUID of its spool begins; "": any that it has."""
 
     async def resolve(self, key: QueueKey) -> Row: ...
 
@@ -84,14 +90,14 @@ class QueueArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FilterArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """Which messages: all that is given must match."""
+    """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool."""
 
     domain: str = ""
     vmta: str = ""
     job: str | None = None
     sender: str | None = None
     recipient: str = ""
-    message: int = 0
+    message: int | str = ""
     older_than_s: float = 0.0
     held: bool | None = None
     limit: int = 100
@@ -105,7 +111,7 @@ class DeleteArgs(FilterArgs, forbid_unknown_fields=True):
 
 
 class ExplainArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """A message's number, or a queue."""
+    """A message's id or number, or a queue."""
 
     what: str
 
@@ -194,29 +200,26 @@ class Verbs:
         which = _filter(args)
         answers, silent = await self._ask(lambda worker: worker.messages(which, args.limit))
         rows = [row for rows in answers for row in rows]
-        rows.sort(key=lambda row: (row["received_at"], row["message"], row["recipient"]))
+        rows.sort(key=lambda row: (row["received_at"], row["message"], row["id"], row["recipient"]))
         return {"recipients": rows[: args.limit], "silent": silent}
 
     async def messages_show(self, args: FilterArgs) -> Row:
         """One message: its recipients, each with its state."""
         if not args.message:
-            raise ControlError("which message?", "give its number, as `messages list` shows it")
+            raise ControlError("which message?", "give its id, as `messages list` shows it")
         answer = await self.messages_list(args)
         if not answer["recipients"]:
-            raise ControlError(
-                f"message {args.message} is not queued",
-                "it was delivered, bounced or deleted: the accounting file says which",
-            )
+            raise _not_queued(str(args.message), answer["silent"])
         return answer
 
     async def explain(self, args: ExplainArgs) -> Row:
         """Every reason a queue or a message waits for."""
         what = args.what.strip()
-        if what.isdigit():
-            number = int(what)
-            answers, silent = await self._ask(lambda worker: worker.explain_message(number))
+        if is_message_id(what):
+            spool, number = parse_message_id(what)
+            answers, silent = await self._ask(lambda worker: worker.explain_message(number, spool))
             if not any(answers):
-                raise ControlError(f"message {number} is not queued", "messages list shows what is")
+                raise _not_queued(what, silent)
         else:
             key = _queue_key(what)
             answers, silent = await self._ask(lambda worker: worker.explain_queue(key))
@@ -252,6 +255,8 @@ class Verbs:
     async def messages_delete(self, args: DeleteArgs) -> Row:
         """Remove queued recipients; each leaves a bounce record marked `administrator`."""
         which = _filter(args)
+        if which.message and not which.spool:
+            which = await self._the_one(which)
         if which == Filter() and not args.all:
             raise ControlError("that would delete all mail", "narrow it down, or say --all")
         if args.dry_run:
@@ -261,6 +266,18 @@ class Verbs:
             lambda worker: worker.delete(which), deadline_s=CHANGE_DEADLINE_S
         )
         return {"deleted": sum(deleted), "silent": silent}
+
+    async def _the_one(self, which: Filter) -> Filter:
+        """The filter with the spool of the one message that has this number.
+
+        Raises ControlError where several spools have one: to delete all of them would be a guess.
+        """
+        answers, _ = await self._ask(lambda worker: worker.messages(which, 1))
+        ids = {row["id"] for rows in answers for row in rows}
+        if len(ids) > 1:
+            text = f"{len(ids)} messages have the number {which.message}: {', '.join(sorted(ids))}"
+            raise ControlError(text, "name the one that is meant by its id")
+        return replace(which, spool=parse_message_id(ids.pop())[0]) if ids else which
 
     async def reload(self, args: NoArguments) -> Row:
         """Read the configuration again; a bad one changes nothing."""
@@ -324,14 +341,31 @@ def _queue_key(text: str) -> QueueKey:
         raise ControlError(str(error)) from None
 
 
+def _not_queued(message: str, silent: list[int]) -> ControlError:
+    """What to say of a message that nobody has."""
+    if silent:
+        names = ", ".join(map(str, silent))
+        text = f"message {message} is not queued in the workers that answered"
+        return ControlError(text, f"worker {names} did not answer; ask again")
+    return ControlError(
+        f"message {message} is not queued",
+        "it was delivered, bounced or deleted: the accounting file says which",
+    )
+
+
 def _filter(args: FilterArgs) -> Filter:
+    try:
+        spool, message = parse_message_id(str(args.message)) if args.message else ("", 0)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
     return Filter(
+        spool=spool,
         domain=args.domain,
         vmta=args.vmta,
         job=args.job,
         sender=args.sender,
         recipient=args.recipient,
-        message=args.message,
+        message=message,
         older_than_s=args.older_than_s,
         held=args.held,
     )

@@ -20,7 +20,7 @@ from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
-from mta.model.envelope import Entry, QueueKey, SpillFile
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
@@ -216,6 +216,7 @@ class Dispatcher(Owner):
             connected = True
             self._counts.connections_out += 1
             session = result.session
+            self._counts.connections_out_tls += bool(session.facts.tls_protocol)
             session.owner = self
             self._sessions[number] = session
             self._governor.connected(action.lease)
@@ -357,6 +358,7 @@ class Dispatcher(Owner):
         held = self._bodies.get(message)
         if held is not None:
             self._counts.body_cache_hits += 1
+            self._count_out(message)
             return Transaction(entries, *held)
         self._counts.body_cache_misses += 1
         session.reserve()
@@ -377,10 +379,17 @@ class Dispatcher(Owner):
         if isinstance(result, BaseException):
             text = f"the stored message cannot be read: {result}"
             outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)
-            logger.error("a body cannot be read", message=entries[0].message.number, error=text)
+            message = entries[0].message
+            name = format_message_id(self._spools[message.spool].uuid, message.number)
+            logger.error("a body cannot be read", message=name, error=text)
             session.give_up(entries, outcome)
         else:
+            self._count_out(entries[0].message)
             session.deliver(Transaction(entries, *result))
+
+    def _count_out(self, message: Message) -> None:
+        self._counts.transactions_out += 1
+        self._counts.bytes_out += message.size
 
     def room(self) -> None:
         """Commits caught up: the sessions that waited for it go on."""

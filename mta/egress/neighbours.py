@@ -49,6 +49,9 @@ class Governor(Protocol):
 class DeliveringSpool(Protocol):
     """What the dispatcher needs of a spool."""
 
+    @property
+    def uuid(self) -> str: ...
+
     def due(
         self,
         key: QueueKey,

@@ -25,7 +25,15 @@ from mta.mime.author import author_domain
 from mta.mime.headers import CRLF, HeaderIndex, split_message
 from mta.mime.headers import field as header_field
 from mta.mime.trace import date_field, message_id, received_field
-from mta.model.envelope import Content, Draft, Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import (
+    Content,
+    Draft,
+    Entry,
+    Message,
+    QueueKey,
+    SpillFile,
+    format_message_id,
+)
 from mta.model.errors import SpoolError
 from mta.model.event import Received
 from mta.model.reply import Reply, a_reply
@@ -174,7 +182,7 @@ class Intake:
         """Name, sign and commit the message. `hashed` gives the body hash of a canonicalisation."""
         now, wall = self.clock.now(), self.clock.wall()
         number = self.spool.next_message_number()
-        token = f"{self.spool.uuid[:8]}-{number}"
+        token = format_message_id(self.spool.uuid, number)
         added = self._stamp
         if not examined.index.has(b"date"):
             added += date_field(wall)
@@ -269,12 +277,14 @@ class Intake:
         )
         draft = Draft(message, entries, prefix, body, event)
 
+        token = format_message_id(self.spool.uuid, message.number)
+
         def committed(error: SpoolError | None) -> None:
             if error is not None:
                 done(replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR)
                 return
             self._bodies.put(message, prefix, body, len(entries))
-            done(a_reply(250, "2.6.0", f"queued as {self.spool.uuid[:8]}-{message.number}"))
+            done(a_reply(250, "2.6.0", f"queued as {token}"))
             self._on_accepted(draft)
 
         self.spool.accept(draft, committed)

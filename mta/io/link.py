@@ -57,7 +57,7 @@ class Link(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, message: object) -> None:
-        """Send at the end of this turn of the loop; nothing happens if the peer is gone."""
+        """Send at the end of this turn of the loop, or once the link is open; nothing happens if the peer is gone."""
         if self._is_lost:
             return
         if not self._frames:
@@ -72,9 +72,9 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
+        if self._transport is None or not self._frames:
+            return  # not open yet: `connection_made` sends what is here by then
         frames, self._frames = self._frames, []
-        if self._transport is None or self._is_lost or not frames:
-            return
         self._transport.write(b"".join(frames))
         if self._transport.get_write_buffer_size() > MAX_WAITING:
             logger.error("a process of ours does not read; its link is cut")

@@ -188,6 +188,13 @@ class AccountingRules:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsRules:
+    """The page of numbers for Prometheus."""
+
+    address: str = ""  # "127.0.0.1:9090"; "": none
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingRules:
     """The server's own log (not the accounting)."""
 

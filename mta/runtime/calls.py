@@ -61,8 +61,10 @@ class Asker:
         else:
             future.set_result(message.result)
 
-    def lost(self) -> None:
-        """The link is gone: so are all answers."""
+    def lost(self, link: Link) -> None:
+        """This link is gone: so are all answers that would have come over it."""
+        if link is not self.link:
+            return  # another process has taken its place, and was asked already
         for future in self._asked.values():
             if not future.done():
                 future.set_exception(ConnectionError("the process ended"))

@@ -73,8 +73,8 @@ class Child:
         self._passed = self._adopted = self.clients = 0
         near, far = socket.socketpair()
         self._door, far_door = door_pair()
-        self._link = Link(of_process, self._take, self._lost)
-        self.asker.link = self._link
+        link = Link(of_process, self._take, lambda: self._lost(link))
+        self._link = self.asker.link = link
         await self._link.open(near)
         self.pid = await self._nursery.bear(self.kind, self.number, (far, far_door), self._ended)
         self._heard_at, self._spool_age_s = self._clock.now(), 0.0
@@ -139,9 +139,10 @@ class Child:
             case _:
                 self._others(message)
 
-    def _lost(self) -> None:
-        self.is_serving = False
-        self.asker.lost()
+    def _lost(self, link: Link) -> None:
+        self.asker.lost(link)
+        if link is self._link:
+            self.is_serving = False
 
     def _ended(self, status: int) -> None:
         self.is_running = self.is_serving = False

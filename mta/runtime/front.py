@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from mta.config.show import write_value
-from mta.model.envelope import QueueKey
+from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
+from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
 from mta.spool.words import Filter, Listed, QueueRow
 
@@ -21,6 +22,7 @@ class WorkerFront:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._readings = Readings(worker)
 
     @property
     def number(self) -> int:
@@ -66,6 +68,10 @@ class WorkerFront:
             "intake": "open" if refusal is None else str(refusal),
             "licence": "lab" if worker.settings.server.lab else "unlimited",
         }
+
+    async def metrics(self) -> Row:
+        """Every number of the metrics page."""
+        return await self._readings.snapshot()
 
     async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
         """The queues whose name holds `match`; the first `limit` in this order, and how many there are."""
@@ -118,22 +124,24 @@ class WorkerFront:
         return due
 
     async def messages(self, which: Filter, limit: int) -> list[Row]:
-        """Queued recipients that match."""
+        """Queued recipients that match, up to `limit` of each spool."""
         rows: list[Row] = []
         for spool in self._worker.spools.values():
             found = await wrap_future(spool.list_messages(which, limit))
-            rows.extend(_listed_row(each) for each in found)
+            rows.extend(_listed_row(spool.uuid, each) for each in found)
         return rows
 
     async def delete(self, which: Filter) -> int:
         """Remove queued recipients."""
         claim = self._worker.claim
-        return sum(
+        deleted = sum(
             [
                 await wrap_future(spool.delete(which, claim))
                 for spool in self._worker.spools.values()
             ]
         )
+        self._worker.counts.deleted += deleted
+        return deleted
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
@@ -144,18 +152,16 @@ class WorkerFront:
         now = worker.clock.now()
         return [_wait_row(str(key), each) for each in worker.scheduler.explain(key, now, stored)]
 
-    async def explain_message(self, number: int) -> list[Row]:
-        """Every reason any recipient of the message waits for."""
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        """Every reason any recipient of the message waits for; `spool`: how its spool's UUID begins, "" any."""
         worker = self._worker
         now = worker.clock.now()
         rows: list[Row] = []
-        for spool in worker.spools.values():
-            found = await wrap_future(
-                spool.list_messages(Filter(message=number), ENTRIES_OF_A_MESSAGE)
-            )
-            for listed in found:
+        which = Filter(message=number, spool=spool)
+        for each in worker.spools.values():
+            for listed in await wrap_future(each.list_messages(which, ENTRIES_OF_A_MESSAGE)):
                 entry = listed.entry
-                name = f"{number} to {entry.address}"
+                name = f"{format_message_id(each.uuid, number)} to {entry.address}"
                 if listed.held:
                     what = f"held: {listed.hold_reason}"
                     rows.append({"what": what, "of": name, "until": None, "place": ""})
@@ -207,9 +213,10 @@ class WorkerFront:
         }
 
 
-def _listed_row(listed: Listed) -> Row:
+def _listed_row(spool: str, listed: Listed) -> Row:
     entry, message = listed.entry, listed.entry.message
     return {
+        "id": format_message_id(spool, message.number),
         "message": message.number,
         "spool": message.spool,
         "recipient": entry.address,

@@ -75,9 +75,9 @@ class RemoteFront:
         answer: list[Row] = await self._ask("explain_queue", key=key)
         return answer
 
-    async def explain_message(self, number: int) -> list[Row]:
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
         """See `WorkerFront.explain_message`."""
-        answer: list[Row] = await self._ask("explain_message", number=number)
+        answer: list[Row] = await self._ask("explain_message", number=number, spool=spool)
         return answer
 
     async def resolve(self, key: QueueKey) -> Row:

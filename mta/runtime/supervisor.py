@@ -27,6 +27,7 @@ from mta.control.server import ControlServer
 from mta.control.verbs import Verbs, WorkerFace
 from mta.io.clock import Clock
 from mta.io.files import make_directory
+from mta.io.http import HttpServer
 from mta.io.inherit import inherited_listeners, listening_sockets
 from mta.io.listen import Acceptor
 from mta.io.notify import Notifier
@@ -35,6 +36,7 @@ from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
+from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
 from mta.runtime.process import (
     EXIT_CONFIG,
@@ -147,6 +149,7 @@ class Supervisor:
         self._lock: Lock | None = None
         self._crew: CrewFace | None = None
         self._records: Records | None = None
+        self._metrics: HttpServer | None = None
 
     async def serve(self) -> int:
         """Start everything, wait for the end, stop everything in the opposite order."""
@@ -181,6 +184,7 @@ class Supervisor:
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
         await self._start_crew()
         await self._start_control()
+        await self._start_metrics()
         self._open_listeners()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shutdown)
@@ -230,6 +234,11 @@ class Supervisor:
         Verbs(self, self.crew.fronts).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
         await self._control.start()
+
+    async def _start_metrics(self) -> None:
+        if self.settings.metrics.address:
+            page = MetricsPage(self, self.crew.fronts)
+            self._metrics = await page.open(self.settings.metrics.address)
 
     def _open_listeners(self) -> None:
         loop = asyncio.get_running_loop()
@@ -283,6 +292,8 @@ class Supervisor:
         await self.crew.stop(within_s if self._exit_code == EXIT_OK else BROKEN_STOP_S)
         await self._quotas.save(self.governor.snapshot())
         await self._control.close()
+        if self._metrics is not None:
+            await self._metrics.close()
         if self._records is not None:
             await self._records.stop()
         await self.crew.end()
@@ -379,6 +390,8 @@ def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
     """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
     changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
     keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
+    if old.metrics != new.metrics:
+        keys.append("metrics.address")
     if [each.address for each in old.listeners] != [each.address for each in new.listeners]:
         keys.append("listener.address")
     if old.accounting != new.accounting:

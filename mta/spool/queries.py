@@ -9,7 +9,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
 from mta.model.errors import SpoolError
 from mta.model.event import Event, decode_event
 from mta.queue.actions import QueueState
@@ -109,6 +109,7 @@ class Queries:
         writer: Writer,
         *,
         number: int,
+        uuid: str,
         cut: tuple[int, float],
         body_path: Callable[[str], str],
         put_aside: Callable[[list[int], str], None],
@@ -118,6 +119,7 @@ class Queries:
         self._cursor = connection.cursor()
         self._writer = writer
         self._number = number
+        self._uuid = uuid
         self._cut = cut
         self._body_path = body_path
         self._put_aside = put_aside
@@ -155,9 +157,9 @@ class Queries:
         try:
             found = fetch(self._cursor, _BODY, (message.number,))
         except apsw.Error as error:
-            raise SpoolError(f"message {message.number} cannot be read: {error}") from error
+            raise SpoolError(f"message {self._id(message)} cannot be read: {error}") from error
         if not found:
-            raise SpoolError(f"message {message.number} is not in the spool")
+            raise SpoolError(f"message {self._id(message)} is not in the spool")
         prefix, body, body_file, size = found[0]
         if body_file:
             return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
@@ -266,6 +268,8 @@ class Queries:
         self, wanted: Filter, limit: int, after: int, now: float
     ) -> tuple[list[Listed], int | None]:
         """Matching entries in the next window of numbers beyond `after`; where to go on, None at the end."""
+        if not self._uuid.startswith(wanted.spool):
+            return [], None  # another spool is meant
         (first,) = self._one("SELECT min(id) FROM recipient WHERE id > ?", (after,))
         if first is None:
             return [], None
@@ -310,6 +314,9 @@ class Queries:
         self._put_aside(numbers, f"unreadable: {why}")
         shown = ", ".join(map(str, numbers[:10])) + (" …" if len(numbers) > 10 else "")
         self._report(f"recipients {shown} cannot be read and are held: {why}")
+
+    def _id(self, message: Message) -> str:
+        return format_message_id(self._uuid, message.number)
 
     def _one(self, text: str, bindings: tuple[object, ...] = ()) -> Row:
         return list(fetch(self._cursor, text, bindings)[0])

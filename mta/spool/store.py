@@ -116,7 +116,7 @@ class Spool:
         self._inflight = found.inflight
         self._last_message = found.last_message
         self._last_entry = found.last_entry
-        self.uuid = found.meta["uuid"].hex()
+        self.uuid: str = found.meta["uuid"].hex()
         self._licence_held_s: float
         self._licence_since: float  # 0: not held
         self._licence_held_s, self._licence_since = _LICENCE.unpack(
@@ -527,6 +527,7 @@ class Spool:
                 connection,
                 writer,
                 number=number,
+                uuid=found.meta["uuid"].hex(),
                 cut=found.cut,
                 body_path=lambda name: str(self._bodies.path(name)),
                 put_aside=self._put_aside,

@@ -314,6 +314,10 @@ def test_filters_find_what_they_name(spool: SpoolUnderTest) -> None:
     assert found(Filter(sender="*@two.example")) == ["c"]
     assert found(Filter(recipient="c[1]@*")) == ["c"]
     assert found(Filter(message=number)) == ["c"]
+    uuid = spool.spool.uuid
+    assert found(Filter(message=number, spool=uuid[:8])) == ["c"]
+    assert found(Filter(spool=uuid)) == ["a", "b", "c"]
+    assert found(Filter(message=number, spool="0" * 8 if uuid[0] != "0" else "f" * 8)) == []
     assert found(Filter(older_than_s=100)) == ["a", "b", "c"]
     assert found(Filter(older_than_s=101)) == []
     assert found(Filter(held=True)) == []
