@@ -88,6 +88,7 @@ class Supervisor:
     async def exit_code(self) -> int:
         """Of the process, which ends."""
         await until(lambda: self.process.poll() is not None)
+        await until(lambda: self.link.is_lost)  # its questions fail before the next one is asked
         self.door.close()
         assert self.process.returncode is not None
         return self.process.returncode
