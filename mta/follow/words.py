@@ -93,5 +93,5 @@ of_follower: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(ReadRows |
 
 
 def joined(datas: Sequence[bytes]) -> msgspec.Raw:
-    """Encoded values as one encoded array of them; 16 ns each."""
+    """Encoded values as one encoded array of them: 35 ns an event in a commit of 64; to encode them again took 250."""
     return msgspec.Raw(_ARRAY.pack(_ARRAY_32, len(datas)) + b"".join(datas))

@@ -19,6 +19,8 @@ from tests.support.feeds import DEADLINE_S, FedWorker, Wires, event_numbers, pru
 NAME = "accounting.main"
 MAX_WAITING = 3000  # bytes: ten events
 MEMORY_EVENTS = 60
+REST_S = 0.01
+MENDED_S = 5.0  # for the follower to take what is left
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class Connect:
 
 @dataclass(frozen=True)
 class Valve:
-    """Nothing comes through to the follower any more, or it does again."""
+    """Nothing comes through to the follower any more, or to the worker, or it does again."""
 
     spool: int
     opened: bool
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,23 @@ class Step:
     turns: int
 
 
-Act = Deliver | Cut | Connect | Valve | RestartWorker | RestartFollower | Step
-SPOOL = st.integers(0, 1)
-ACTS = st.one_of(
-    st.builds(Deliver, SPOOL, st.integers(1, 40)),
-    st.builds(Step, st.integers(1, 3)),
-    st.builds(Deliver, SPOOL, st.integers(1, 40)),
-    st.builds(Step, st.integers(1, 3)),
-    st.builds(Cut, SPOOL),
-    st.builds(Connect, SPOOL),
-    st.builds(Valve, SPOOL, st.booleans()),
-    st.builds(RestartWorker, SPOOL),
-    st.just(RestartFollower()),
-)
+@dataclass(frozen=True)
+class Rest:
+    """What was begun goes on for a while."""
+
+
+Act = Deliver | Cut | Connect | Valve | RestartWorker | RestartFollower | Step | Rest
+# By hand, that is often enough for what takes several things at once: strategies put together gave a few of each kind, and
+# nothing was ever left out of a full connection.
+ACTS: list[Act] = [
+    *(Deliver(spool, count) for spool in (0, 1) for count in (1, 10, 10, 30, 30, 70)),
+    *(Step(turns) for turns in (1, 1, 2, 2, 3, 3, 5, 5)),
+    *(Rest(),) * 4,
+    *(Valve(spool, opened) for spool in (0, 1) for opened in (True, True, False, False)),
+    *(Valve(spool, opened, back=True) for spool in (0, 1) for opened in (True, False)),
+    *(Connect(0), Connect(1), Cut(0), Cut(1)),
+    *(RestartWorker(0), RestartWorker(1), RestartFollower()),
+]
 
 
 class World:
@@ -126,11 +133,14 @@ class World:
             case Valve():
                 wire = self._wires.last(act.spool)
                 if wire is not None:
-                    (wire.valve.set if act.opened else wire.valve.clear)()
+                    valve = wire.back if act.back else wire.valve
+                    (valve.set if act.opened else valve.clear)()
             case RestartWorker():
                 await self._workers[act.spool].all_written()
                 await self._workers[act.spool].restart()
                 await self._connect(act.spool)
+            case Rest():
+                await asyncio.sleep(REST_S)
             case RestartFollower():
                 await self._stepped()
                 for number in (0, 1):
@@ -145,7 +155,11 @@ class World:
         """All is mended, and the follower takes what is left."""
         await self._stepped()
         for number, worker in enumerate(self._workers):
-            await self._connect(number)
+            wire = self._wires.last(number)
+            if wire is None:
+                await self._connect(number)
+            else:  # no new connection: it would mend more than was broken
+                wire.open()
             await worker.all_written()
         await until(lambda: all(worker.feed.is_attached for worker in self._workers))
 
@@ -156,7 +170,7 @@ class World:
                 await asyncio.sleep(0.002)
                 await asyncio.to_thread(self._steps, 1)
 
-        await asyncio.wait_for(all_done(), DEADLINE_S)
+        await asyncio.wait_for(all_done(), MENDED_S)
         for worker in self._workers:
             numbers = event_numbers([self._path / "acct.csv"], worker.uuid)
             assert numbers == list(range(1, worker.written + 1))
@@ -200,9 +214,9 @@ async def _live(path: Path, acts: list[Act]) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-@given(acts=st.lists(ACTS, max_size=25))
+@given(acts=st.lists(st.sampled_from(ACTS), min_size=20, max_size=60))
 def test_each_event_is_recorded_once_and_in_order_whatever_is_cut(acts: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as path:
         asyncio.run(_live(Path(path), acts))

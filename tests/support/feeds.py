@@ -133,18 +133,23 @@ def prune_watch(cursors: CursorFile, follower: str) -> Callable[[str, int], None
 
 
 class Wire:
-    """A connection from a worker to a follower, with a valve on the way there; the way back is always open."""
+    """A connection from a worker to a follower, with a valve on the way there and one on the way back."""
 
     def __init__(self) -> None:
         self.worker_end, ours = _small_pair()
         ours_too, self.follower_end = _small_pair()
         self._ours = (ours, ours_too)
-        self.valve = asyncio.Event()
-        self.valve.set()
+        self.valve, self.back = asyncio.Event(), asyncio.Event()
+        self.open()
         self._tasks = [
             asyncio.create_task(self._carry(ours, ours_too, self.valve)),
-            asyncio.create_task(self._carry(ours_too, ours, None)),
+            asyncio.create_task(self._carry(ours_too, ours, self.back)),
         ]
+
+    def open(self) -> None:
+        """Both ways."""
+        self.valve.set()
+        self.back.set()
 
     async def cut(self) -> None:
         """Both sides lose the connection, with whatever was on the way."""
@@ -155,14 +160,13 @@ class Wire:
             sock.close()
 
     async def _carry(
-        self, source: socket.socket, target: socket.socket, valve: asyncio.Event | None
+        self, source: socket.socket, target: socket.socket, valve: asyncio.Event
     ) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
             while True:
-                if valve is not None:
-                    await valve.wait()
                 data = await loop.sock_recv(source, 4096)
+                await valve.wait()
                 if not data:
                     target.shutdown(socket.SHUT_WR)
                     return
