@@ -165,10 +165,10 @@ class DotWriter:
         return wire + (b".\r\n" if self._is_line_start else _END)
 
     def _assert_clean(self, data: bytes) -> None:
+        faults = self._watch.faults
         self._watch.look(data)
-        for fault in DataFault:
-            if fault in self._watch.faults:
-                raise ValueError(fault.reply.text)
+        if faults:
+            raise ValueError(next(fault for fault in DataFault if fault in faults).reply.text)
 
 
 def stuff(body: bytes) -> bytes:

@@ -85,6 +85,9 @@ class State(Enum):
     TLS = "the next bytes are a handshake"
     CLOSED = "nothing more is read"
 
+    # Enum hashes a member by its name, in Python; a member is one object, and states are looked up eight times a message.
+    __hash__ = object.__hash__
+
 
 # Which command may come when, and where it leads once answered with 2xx or 3xx. Whatever is not
 # here is out of place.
