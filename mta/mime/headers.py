@@ -19,10 +19,12 @@ _FOLD_STARTS = (b" ", b"\t")
 _COLON = 58
 
 # RFC 5322 §3.6.8: a name is printable ASCII without colon. Possessive (`++`): no line is tried
-# twice, so the time is linear whatever stands there.
-_WELL_FORMED = re.compile(rb"(?:[!-9;-~]++:.*+\n(?:[ \t].*+\n)*+)*+")
-_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:.*+\n(?:[ \t].*+\n)*+)*+")
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:.*+\n(?:[ \t].*+\n)*+")
+# twice, so the time is linear whatever stands there. Groups are not possessive: nothing follows
+# them that could fail and send the search back, and Python before 3.11.5 (Debian 12 has 3.11.2)
+# puts the end of a match wrong when a possessive group ends in the middle of a line.
+_WELL_FORMED = re.compile(rb"(?:[!-9;-~]++:.*+\n(?:[ \t].*+\n)*)*")
+_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:.*+\n(?:[ \t].*+\n)*)*")
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:.*+\n(?:[ \t].*+\n)*")
 # RFC 5322 §4.5: obsolete syntax allows WSP between the name and the colon.
 _OBSOLETE_COLON = re.compile(rb"(?<=\r\n)([!-9;-~]++)([ \t]++):")
 _NAME = re.compile(r"[!-9;-~]+")
