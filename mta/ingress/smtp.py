@@ -297,16 +297,13 @@ class SmtpConnection(asyncio.Protocol):
             if not session.wants_read:
                 transport.pause_reading()
                 return
-        elif self._arrival is not None:
-            self.deadline = min(
-                now + self._client.rules.command_timeout,
-                self._rate_deadline(),
-                self._transaction_deadline,
-            )
         else:
-            self.deadline = min(
-                now + self._client.rules.command_timeout, self._transaction_deadline
-            )
+            deadline = now + self._listener.rules.command_timeout
+            if self._arrival is not None:
+                deadline = min(deadline, self._rate_deadline())
+            if deadline > self._transaction_deadline:
+                deadline = self._transaction_deadline
+            self.deadline = deadline
         held = self._is_held or self._service.intake.memory.is_full
         if not held and not transport.is_reading():
             transport.resume_reading()
@@ -315,8 +312,8 @@ class SmtpConnection(asyncio.Protocol):
         assert self._arrival is not None
         return (
             self._data_started
-            + min(RATE_GRACE_S, self._client.rules.command_timeout)
-            + self._arrival.size / self._client.rules.min_data_rate
+            + min(RATE_GRACE_S, self._listener.rules.command_timeout)
+            + self._arrival.size / self._listener.rules.min_data_rate
         )
 
     # -- events -------------------------------------------------------------------------------------------------
@@ -374,7 +371,7 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._mail = event
                 self._transaction_deadline = (
-                    self._loop.time() + self._client.rules.transaction_timeout
+                    self._loop.time() + self._listener.rules.transaction_timeout
                 )
             self._answer(refusal or replies.SENDER_OK)
 
