@@ -164,12 +164,13 @@ class Deliveries:
                 self._stream(transaction, transaction.body)
             )
         else:
-            self._send_body(transaction, transaction.prefix + transaction.body)
+            self._send_body(transaction, transaction.body)
 
-    def _send_body(self, transaction: Transaction, content: bytes) -> None:
+    def _send_body(self, transaction: Transaction, body: bytes) -> None:
         transaction.body_begun = True
         try:
-            self._session.body(content, last=True)
+            self._session.body(transaction.prefix, last=False)
+            self._session.body(body, last=True, is_checked=transaction.is_checked)
         except ValueError as error:
             self._cannot_send(error)
             return
