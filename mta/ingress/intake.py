@@ -144,8 +144,7 @@ class Intake:
             return TWO_AUTHORS
         if index.broken_at > 0:
             return a_reply(550, "5.6.0", "a line of the header is no field (RFC 5322 section 2.2)")
-        rules = submission.admission.rules
-        controls = (rules.vmta_header.lower().encode(), rules.job_header.lower().encode())
+        controls = submission.admission.control_fields
         asked = index.find(controls[0])
         wanted = "" if asked is None else asked.decode("ascii", "replace")
         vmta = submission.admission.choose_vmta(submission.peer, wanted)
