@@ -359,7 +359,7 @@ class Dispatcher(Owner):
         if held is not None:
             self._counts.body_cache_hits += 1
             self._count_out(message)
-            return Transaction(entries, *held)
+            return Transaction(entries, *held, is_checked=True)
         self._counts.body_cache_misses += 1
         session.reserve()
         spool.body(message, functools.partial(self._body_read, session, entries))

@@ -303,16 +303,13 @@ class SmtpConnection(asyncio.Protocol):
             if not session.wants_read:
                 transport.pause_reading()
                 return
-        elif self._arrival is not None:
-            self.deadline = min(
-                now + self._client.rules.command_timeout,
-                self._rate_deadline(),
-                self._transaction_deadline,
-            )
         else:
-            self.deadline = min(
-                now + self._client.rules.command_timeout, self._transaction_deadline
-            )
+            deadline = now + self._listener.rules.command_timeout
+            if self._arrival is not None:
+                deadline = min(deadline, self._rate_deadline())
+            if deadline > self._transaction_deadline:
+                deadline = self._transaction_deadline
+            self.deadline = deadline
         held = self._is_held or self._service.intake.memory.is_full
         if not held and not transport.is_reading():
             transport.resume_reading()
@@ -321,8 +318,8 @@ class SmtpConnection(asyncio.Protocol):
         assert self._arrival is not None
         return (
             self._data_started
-            + min(RATE_GRACE_S, self._client.rules.command_timeout)
-            + self._arrival.size / self._client.rules.min_data_rate
+            + min(RATE_GRACE_S, self._listener.rules.command_timeout)
+            + self._arrival.size / self._listener.rules.min_data_rate
         )
 
     # -- events -------------------------------------------------------------------------------------------------
@@ -385,7 +382,7 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._mail = event
                 self._transaction_deadline = (
-                    self._loop.time() + self._client.rules.transaction_timeout
+                    self._loop.time() + self._listener.rules.transaction_timeout
                 )
             else:
                 self._service.counts.commands_in_refused += 1

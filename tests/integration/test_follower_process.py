@@ -19,8 +19,8 @@ from mta.io.door import door_pair, pass_on
 from mta.io.link import Link
 from mta.model.errors import SpoolError
 from mta.runtime.calls import Asker
-from mta.runtime.follower_process import NOTE
 from mta.runtime.messages import Answer, Beat, Fault, Start, Started, of_process
+from mta.runtime.process import EVENTS as NOTE
 from mta.runtime.records import LocalRecords, Records, RemoteRecords
 from tests.support.feeds import DEADLINE_S, FedWorker, event_numbers, until
 
@@ -72,7 +72,9 @@ class Supervisor:
         its_link.close()
         its_door.close()
         self.heard.clear()
-        self.asker.link = self.link = Link(of_process, self._received, self.asker.lost)
+        self.asker.link = self.link = new = Link(
+            of_process, self._received, lambda: self.asker.lost(new)
+        )
         await self.link.open(link)
         self.link.send(Start(pickle.dumps(self.settings), spools, 0.0))
         for worker in self.workers:

@@ -142,7 +142,7 @@ class FaultyFace(Face):
 class ServerFake:
     """The server as a whole."""
 
-    def status(self) -> Row:
+    async def status(self) -> Row:
         followers = [
             {"name": "accounting.main", "waiting": 3, "trouble": ""},
             {"name": "accounting.other", "waiting": 0, "trouble": "no room"},
