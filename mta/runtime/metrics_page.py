@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import structlog
 
 from mta.control.asking import ask_all
-from mta.control.verbs import ServerFace, WorkerFace
+from mta.control.faces import ServerFace, WorkerFace
 from mta.io.http import HttpServer, Page
 from mta.metrics.catalogue import Snapshot
 from mta.metrics.render import CONTENT_TYPE, render
