@@ -108,8 +108,10 @@ def delete(
         show_json(answer)
     elif dry_run:
         typer.echo(f"{answer['would_delete']} recipients would be deleted")
+        warn_of_silent(answer)
     else:
         typer.echo(f"{answer['deleted']} recipients deleted")
+        warn_of_silent(answer)
 
 
 def _filter(

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from mta.metrics.counts import PREFIX, describe_counts
+from mta.metrics.histogram import Histogram
 
 Snapshot = dict[str, Any]
 
@@ -86,3 +87,12 @@ SERVER_METRICS: tuple[Metric, ...] = (
     _gauge("follower_waiting_events", "Events in memory that a follower has not read.", "follower"),
     _gauge("follower_up", "0 while a follower cannot write and tries again.", "follower"),
 )
+
+
+def snapshot_histogram(histogram: Histogram) -> dict[str, Any]:
+    """A histogram as it stands in a snapshot."""
+    return {
+        "edges": list(histogram.edges),
+        "counts": list(histogram.counts),
+        "sum": histogram.sum,
+    }

@@ -14,18 +14,8 @@ from prometheus_client.registry import Collector
 
 from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Kind, Metric, Snapshot
 from mta.metrics.counts import PREFIX
-from mta.metrics.histogram import Histogram
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-
-
-def snapshot_histogram(histogram: Histogram) -> dict[str, Any]:
-    """A histogram as it stands in a snapshot."""
-    return {
-        "edges": list(histogram.edges),
-        "counts": list(histogram.counts),
-        "sum": histogram.sum,
-    }
 
 
 def render(server: Snapshot, workers: Mapping[int, Snapshot | None]) -> bytes:

@@ -1,7 +1,9 @@
 """What one worker answers to the operator: the `WorkerFace` of the control verbs, over a `Worker` in this process."""
 
 import asyncio
+import functools
 from asyncio import wrap_future
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +13,14 @@ from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
-from mta.spool.words import Filter, Listed, QueueRow
+from mta.runtime.worker_queues import WorkerQueues
+from mta.spool.queries import Queries
+from mta.spool.store import Spool
+from mta.spool.words import Filter, Listed
 
 Row = dict[str, Any]
 ENTRIES_OF_A_MESSAGE = 1000
+CHUNK = 1000
 
 
 class WorkerFront:
@@ -23,6 +29,7 @@ class WorkerFront:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._readings = Readings(worker)
+        self._queues = WorkerQueues(worker)
 
     @property
     def number(self) -> int:
@@ -74,22 +81,24 @@ class WorkerFront:
         return await self._readings.snapshot()
 
     async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
-        """The queues whose name holds `match`; the first `limit` in this order, and how many there are."""
-        rows: list[Row] = []
-        total = 0
-        for spool in self._worker.spools.values():
-            found, page = await wrap_future(spool.queue_table(limit, sort, match))
-            total += found
-            rows.extend(self._queue_row(row) for row in page)
-        return total, rows
+        """How many queues have `match` in their names, and the first `limit` in this order."""
+        return await self._queues.queues(sort=sort, limit=limit, match=match)
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        """The rows of those of these queues that there are."""
+        return await self._queues.queues_named(keys)
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        """The names of up to `limit` queues that match."""
+        return await self._queues.queue_names(match, limit)
 
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue: its row, why it waits, its policy with the place of each value."""
         worker = self._worker
-        _, rows = await self.queues(sort="domain", limit=100, match=str(key))
-        row = next((each for each in rows if each["queue"] == str(key)), None)
-        if row is None:
+        rows = await self.queues_named([key])
+        if not rows:
             return None
+        row = rows[0]
         book, site = worker.settings.book, worker.scheduler.site(key)
         return {
             **row,
@@ -130,6 +139,11 @@ class WorkerFront:
             found = await wrap_future(spool.list_messages(which, limit))
             rows.extend(_listed_row(spool.uuid, each) for each in found)
         return rows
+
+    async def count(self, which: Filter) -> int:
+        """How many recipients match, searched in pieces: nothing else waits for it."""
+        now = self._worker.clock.now()
+        return sum([await _count(spool, which, now) for spool in self._worker.spools.values()])
 
     async def delete(self, which: Filter) -> int:
         """Remove queued recipients."""
@@ -189,28 +203,15 @@ class WorkerFront:
             "candidates": [asdict(each) for each in route.candidates],
         }
 
-    def _queue_row(self, row: QueueRow) -> Row:
-        scheduler = self._worker.scheduler
-        ready, in_flight = scheduler.entries_in_memory(row.key)
-        return {
-            "queue": str(row.key),
-            "domain": row.key.domain,
-            "vmta": row.key.vmta,
-            "recipients": row.recipients,
-            "held": row.held,
-            "size_bytes": row.size_bytes,
-            "oldest_at": row.oldest_at,
-            "due": row.due,
-            "next_at": row.next_at,
-            "attempts": row.attempts,
-            "mode": row.mode,
-            "reason": row.reason,
-            "paused": row.paused,
-            "site": scheduler.site(row.key),
-            "ready": ready,
-            "in_flight": in_flight,
-            "connections": scheduler.connections_of(row.key),
-        }
+
+async def _count(spool: Spool, which: Filter, now: float) -> int:
+    count = 0
+    after: int | None = 0
+    while after is not None:
+        search = functools.partial(Queries.search, wanted=which, limit=CHUNK, after=after, now=now)
+        found, after = await wrap_future(spool.call(search))
+        count += len(found)
+    return count
 
 
 def _listed_row(spool: str, listed: Listed) -> Row:

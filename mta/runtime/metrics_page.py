@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from mta.control.asking import ask_all
-from mta.control.verbs import ServerFace, WorkerFace
+from mta.control.faces import ServerFace, WorkerFace
 from mta.io.http import HttpServer, Page
 from mta.metrics.catalogue import Snapshot
 from mta.metrics.render import CONTENT_TYPE, render

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from mta.metrics.catalogue import Snapshot
+from mta.metrics.catalogue import Snapshot, snapshot_histogram
 from mta.metrics.counts import Counts
-from mta.metrics.render import snapshot_histogram
 from mta.runtime.worker import Worker
 from mta.spool.words import Counts as Spooled
 

@@ -4,6 +4,7 @@ The supervisor's verbs give each question a deadline; a worker that does not ans
 the answer. The deadline here is only the last resort.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from mta.metrics.catalogue import Snapshot
@@ -39,6 +40,21 @@ class RemoteFront:
         """See `WorkerFront.queues`."""
         total, rows = await self._ask("queues", sort=sort, limit=limit, match=match)
         return total, rows
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        """See `WorkerFront.queues_named`."""
+        answer: list[Row] = await self._ask("queues_named", keys=list(keys))
+        return answer
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        """See `WorkerFront.queue_names`."""
+        answer: list[str] = await self._ask("queue_names", match=match, limit=limit)
+        return answer
+
+    async def count(self, which: Filter) -> int:
+        """See `WorkerFront.count`."""
+        answer: int = await self._ask("count", which=which)
+        return answer
 
     async def queue(self, key: QueueKey) -> Row | None:
         """See `WorkerFront.queue`."""

@@ -75,6 +75,14 @@ class Face:
         names = {str(key) for key in keys}
         return [dict(row) for row in self.table if row["queue"] in names]
 
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        await self._answer(f"queue_names {limit}")
+        return [row["queue"] for row in self.table if match in row["queue"]][:limit]
+
+    async def count(self, which: Filter) -> int:
+        await self._answer("count")
+        return len([row for row in self.listed if which.message in (0, row["message"])])
+
     async def queue(self, key: QueueKey) -> Row | None:
         await self._answer(f"queue {key}")
         row = next((row for row in self.table if row["queue"] == str(key)), None)

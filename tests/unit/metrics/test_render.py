@@ -6,10 +6,16 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Kind, Snapshot
+from mta.metrics.catalogue import (
+    SERVER_METRICS,
+    WORKER_METRICS,
+    Kind,
+    Snapshot,
+    snapshot_histogram,
+)
 from mta.metrics.counts import Counts, add_to
 from mta.metrics.histogram import Histogram
-from mta.metrics.render import CONTENT_TYPE, render, snapshot_histogram
+from mta.metrics.render import CONTENT_TYPE, render
 
 SERVER: Snapshot = {"build_info": {"1.2.3": 1}, "uptime_seconds": 7.0}
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
