@@ -355,7 +355,7 @@ class Scheduler(Connecting):
         for conn in list(cell.idle) if cell.room_wanted > 0 else ():
             if cell.room_wanted <= 0:
                 break
-            if not conn.queue.ready or conn.queue.ask:  # else it was just opened, or will be woken
+            if self._may_spare(conn, now):
                 self._close(conn, "others wait for a connection")
         self._mark_all(self._desk.next_parked([cell]))
 
