@@ -24,7 +24,7 @@ from mta.egress.route import find_route
 from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
-from mta.ingress.intake import Intake
+from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
 from mta.ingress.smtp import Listener, SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
@@ -86,7 +86,9 @@ class Worker:
         clock: Clock,
         records_behind: Callable[[], bool] | None = None,
         vfs: str | None = None,
+        owns_core: bool = False,
     ) -> None:
+        """`owns_core`: there are as many workers as cores, and threads for signatures would only take turns with the loop."""
         self.settings = settings
         self.number = number
         self.governor = governor
@@ -97,6 +99,7 @@ class Worker:
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._vfs = vfs
+        self._owns_core = owns_core
         self._rng = random.Random()
         self._tasks: list[asyncio.Task[None]] = []
         self._build(records_behind)
@@ -138,6 +141,7 @@ class Worker:
             hostname=server.hostname,
             lab=server.lab,
             on_accepted=self._accepted,
+            sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
         self.smtp = SmtpService(
