@@ -24,7 +24,7 @@ from mta.runtime.desk import Desk
 from mta.runtime.governor import Governor
 from mta.runtime.messages import Start, Told
 from mta.runtime.nursery import Nursery
-from mta.runtime.process import EVENTS
+from mta.runtime.process import EVENTS, cores
 from mta.runtime.remote_front import RemoteFront
 
 logger = structlog.get_logger()
@@ -127,7 +127,9 @@ class Crew:
         await self._follower.bear(self._start_of(spools), lambda message: None, once_born)
 
     def _start_of(self, spools: Sequence[int]) -> Start:
-        return Start(pickle.dumps(self._settings), tuple(spools), self._clock.offset)
+        owns_core = len(self._workers) >= cores()
+        settings = pickle.dumps(self._settings)
+        return Start(settings, tuple(spools), self._clock.offset, owns_core)
 
     def _connect_events(self, worker: Child) -> None:
         """A new connection between this worker and the follower, if both are there."""

@@ -54,6 +54,7 @@ class Start(_Message):
     settings: bytes
     spools: tuple[int, ...]  # of a worker: its own first, then those it adopted
     clock_offset: float
+    owns_core: bool = False  # there are as many workers as cores
 
 
 class Granted(_Message):

@@ -12,6 +12,7 @@ from mta.io.clock import Clock
 from mta.runtime.crew import share_spools
 from mta.runtime.front import WorkerFront
 from mta.runtime.governor import Governor
+from mta.runtime.process import cores
 from mta.runtime.watch import Watch
 from mta.runtime.worker import Worker
 
@@ -24,7 +25,14 @@ class Solo:
     def __init__(self, settings: Settings, *, governor: Governor, clock: Clock) -> None:
         """Opens the spools: raises SpoolError."""
         own, *adopted = share_spools(settings.server.spool_dir, 1)[0]
-        self.worker = Worker(settings, number=own, governor=governor, clock=clock, adopted=adopted)
+        self.worker = Worker(
+            settings,
+            number=own,
+            governor=governor,
+            clock=clock,
+            adopted=adopted,
+            owns_core=cores() == 1,
+        )
         self.broken = self.worker.broken
         self.fronts = [WorkerFront(self.worker)]
         self.on_room: Callable[[], None] = lambda: None

@@ -43,6 +43,7 @@ from mta.runtime.process import (
     EXIT_OK,
     EXIT_TEMPFAIL,
     SWITCH_INTERVAL_S,
+    cores,
     log_as_told,
     tune_collector,
 )
@@ -88,7 +89,7 @@ def run(config: Path) -> int:
     except ConfigError as error:
         logger.error("cannot start", reason=str(error))
         return EXIT_CONFIG
-    count = settings.server.workers or len(os.sched_getaffinity(0))
+    count = settings.server.workers or cores()
     nursery = None
     if count > 1:  # before there is a loop or a thread
         lives = {"worker": worker_process.live, "follower": follower_process.live}

@@ -25,7 +25,7 @@ from mta.egress.route import find_route
 from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
-from mta.ingress.intake import Intake
+from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
 from mta.ingress.smtp import Listener, SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
@@ -89,8 +89,11 @@ class Worker:
         clock: Clock,
         adopted: Sequence[int] = (),
         vfs: str | None = None,
+        owns_core: bool = False,
     ) -> None:
-        """`adopted`: the numbers of further spools to empty. Raises SpoolError if one cannot be opened."""
+        """`adopted`: the numbers of further spools to empty. `owns_core`: there are as many workers as cores, and threads for
+        signatures would only take turns with the loop. Raises SpoolError if a spool cannot be opened.
+        """
         self.settings = settings
         self.number = number
         self.governor = governor
@@ -101,6 +104,7 @@ class Worker:
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._vfs = vfs
+        self._owns_core = owns_core
         self._rng = random.Random()
         self._tasks: list[asyncio.Task[None]] = []
         self._prepared: tuple[Settings, KeyRing, list[Listener]] | None = None
@@ -135,6 +139,7 @@ class Worker:
             hostname=server.hostname,
             lab=server.lab,
             on_accepted=self._accepted,
+            sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
         self.smtp = SmtpService(

@@ -118,6 +118,7 @@ class WorkerProcess:
             governor=self._governor,
             clock=Clock(start.clock_offset),
             adopted=[number for number in start.spools if number != self.number],
+            owns_core=start.owns_core,
         )
         self._pulse = SpoolPulse(list(self._worker.spools.values()), self._worker.clock)
 
