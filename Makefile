@@ -28,7 +28,7 @@ test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has
 	rm -rf build/compiled build/wheel
 	SLUICE_COMPILE=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
-	cp -r .ci .gitignore setup.py build_backend.py pyproject.toml Makefile README.md CHANGELOG.md bench config docs systemd tests build/compiled
+	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config docs systemd tests build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 2 -m 'not soak and not serial'
 
 soak: $(VENV)/.installed         ## the long counts

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _chosen() -> list[str]:
-    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+    for node in ast.parse((ROOT / ".ci" / "wheel" / "setup.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED":
             rooms: dict[str, str] = ast.literal_eval(node.value)
             return [

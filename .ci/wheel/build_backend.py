@@ -15,33 +15,38 @@ from typing import Any
 from setuptools import build_meta
 from setuptools._distutils.ccompiler import new_compiler
 from setuptools._distutils.sysconfig import customize_compiler, get_python_inc
-from setuptools.build_meta import (
-    build_editable,
-    build_sdist,
-    get_requires_for_build_editable,
-    get_requires_for_build_sdist,
-    prepare_metadata_for_build_editable,
-    prepare_metadata_for_build_wheel,
-)
 
 __all__ = [
     "build_editable",
-    "build_sdist",
     "build_wheel",
     "get_requires_for_build_editable",
-    "get_requires_for_build_sdist",
     "get_requires_for_build_wheel",
     "prepare_metadata_for_build_editable",
     "prepare_metadata_for_build_wheel",
 ]
 
+SETUP = str(Path(__file__).with_name("setup.py"))
 COMPILER = "mypy>=1.14"
 IN_WHEEL = "SLUICE_IN_WHEEL"  # tells setup.py that a wheel is being built, and nothing else is
 
 
+class _Setuptools(build_meta._BuildMetaBackend):
+    """Setuptools with our setup.py, which stands beside this file."""
+
+    def run_setup(self, setup_script: str = SETUP) -> None:
+        super().run_setup(SETUP)
+
+
+_setuptools = _Setuptools()
+build_editable = _setuptools.build_editable
+get_requires_for_build_editable = _setuptools.get_requires_for_build_editable
+prepare_metadata_for_build_editable = _setuptools.prepare_metadata_for_build_editable
+prepare_metadata_for_build_wheel = _setuptools.prepare_metadata_for_build_wheel
+
+
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     """The compiler, and what Sluice depends on: mypyc needs the types of what is imported."""
-    required: list[str] = build_meta.get_requires_for_build_wheel(config_settings)
+    required: list[str] = _setuptools.get_requires_for_build_wheel(config_settings)
     if is_wanted():
         project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
         required += [COMPILER, *project["dependencies"]]
@@ -57,7 +62,7 @@ def build_wheel(
     if is_wanted():
         os.environ[IN_WHEEL] = "1"
     try:
-        name: str = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+        name: str = _setuptools.build_wheel(wheel_directory, config_settings, metadata_directory)
         return name
     finally:
         os.environ.pop(IN_WHEEL, None)
