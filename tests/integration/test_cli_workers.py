@@ -39,9 +39,9 @@ TOTALS = dict.fromkeys(
 class Server(ServerFake):
     """With what `sluice status` shows of it."""
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         return {
-            **super().status(),
+            **(await super().status()),
             "hostname": "mta.test.example",
             "pid": 4711,
             "lab": False,

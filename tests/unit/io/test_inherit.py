@@ -1,6 +1,7 @@
 """Sockets passed by a service manager: ours alone, fitted to the listeners, and never ended for who holds them open."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -68,8 +69,7 @@ def run_child(*passed: socket.socket, names: str = "") -> subprocess.CompletedPr
     numbers = " ".join(f"{3 + index}<&{sock.fileno()}" for index, sock in enumerate(passed))
     environ = {**os.environ, "LISTEN_FDS": str(len(passed)), "LISTEN_FDNAMES": names}
     # Redirections happen in order: a high copy of each first, so that none is overwritten.
-    fds = [os.dup(sock.fileno()) for sock in passed]
-    high = [os.dup2(fd, 100 + index) for index, fd in enumerate(fds)]
+    high = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100) for sock in passed]
     for fd in high:
         os.set_inheritable(fd, True)
     try:
@@ -85,7 +85,7 @@ def run_child(*passed: socket.socket, names: str = "") -> subprocess.CompletedPr
             check=False,
         )
     finally:
-        for fd in [*fds, *high]:
+        for fd in high:
             os.close(fd)
 
 
