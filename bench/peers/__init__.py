@@ -44,6 +44,10 @@ class Running(Protocol):
     def children(self) -> Sequence[Child]:
         """Its processes, whose CPU time and memory count."""
 
+    @property
+    def cpu_is_whole(self) -> bool:
+        """Whether the CPU time of `children` is all that was used."""
+
     def loop_lag_p99_ms(self) -> float | None:
         """The p99 of its event loop's lag; None when it does not say."""
 

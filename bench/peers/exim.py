@@ -102,6 +102,9 @@ PER_CONNECTION = 500  # ch. 30, connection_max_messages: its default
 class RunningExim:
     """One private daemon, up and greeting."""
 
+    # Its processes ignore SIGCHLD: the CPU time of an ended delivery is in nobody's account.
+    cpu_is_whole = False
+
     def __init__(self, port: int, child: Child, mainlog: Path) -> None:
         self._port = port
         self._child = child

@@ -30,6 +30,8 @@ _PROGRAM = Path(sys.executable).parent / "sluice"
 class RunningSluice:
     """A daemon that greets, with the means to ask it."""
 
+    cpu_is_whole = True
+
     def __init__(self, port: int, child: Child, setup: Setup) -> None:
         self._port = port
         self._child = child
