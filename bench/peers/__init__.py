@@ -27,7 +27,11 @@ class Setup:
     key: SigningKey | None = None
     check_port: int | None = None  # for signature.CHECK_DOMAIN
     dead_port: int | None = None  # refuses connections; for DEAD_DOMAIN
-    dns_port: int | None = None  # a resolver; then nothing is routed to the sink
+    dns_port: int | None = (
+        None  # a resolver; then MX records are asked for, and the port is the sink's
+    )
+    workers: int = 1  # of Sluice; the others use every core as they are made to
+    retry_s: int | None = None  # after a temporary refusal
 
 
 DEAD_DOMAIN = "dead.example"

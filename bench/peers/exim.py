@@ -145,9 +145,7 @@ class Exim:
         # Its libraries lie beside it, unpacked like itself.
         libraries = {"LD_LIBRARY_PATH": str(next((PEERS / "exim/usr/lib").glob("*-linux-gnu")))}
         command = [str(PEERS / "exim/usr/sbin/exim4"), "-C", "/dev/null", "-bV"]
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=libraries
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, env=libraries)
         return " ".join(answer.stdout.partition("\n")[0].split()[:3]).replace(" version", "")
 
     @contextmanager

@@ -83,9 +83,7 @@ class OpenSmtpd:
             "LD_LIBRARY_PATH": str(next((PEERS / "opensmtpd/usr/lib").glob("*-linux-gnu")))
         }
         command = [str(PEERS / "opensmtpd/usr/sbin/smtpd"), "-h"]
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=libraries
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, env=libraries)
         words = (answer.stderr or answer.stdout).partition("\n")[0]
         return words.replace("version: ", "").strip() or "OpenSMTPD"
 

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PEERS = Path(__file__).resolve().parents[2] / "build" / "peers"  # where bench/install-peers puts them
+PEERS = (
+    Path(__file__).resolve().parents[2] / "build" / "peers"
+)  # where bench/install-peers puts them
 _FIRST_ID = 64_301  # of the peers' users; free in Debian's ranges, and real in the namespace only
 _EMPTY_PASSWORD = "x"
 
