@@ -17,14 +17,14 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402 – the backend is chosen before
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 CHARTS = Path(__file__).resolve().parent / "charts"
 GROUND, INK, GRID = "#f7f7f4", "#22252a", "#d5d6d2"
 OURS, THEIRS = "#1f6f5c", "#9aa3ad"
 LINES = ("#1f6f5c", "#b4552d", "#4c6fa5", "#8a5a9e", "#7d7d3c")
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "sluice",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere

@@ -26,6 +26,7 @@ class Load:
     own_source: bool = False  # bench.source, which the fields below need
     recipients_each: int = 1
     domains: int = 0
+    per_domain: int = 0  # messages for each; then `domains` follows from the count
     zipf: bool = False
     per_second: float = 0.0  # 0: as fast as it goes
 
@@ -64,7 +65,7 @@ def pattern_words(load: Load, port: int) -> list[str]:
         "-s": load.connections,
         "-l": load.size_bytes,
         "-r": load.recipients_each,
-        "--domains": load.domains,
+        "--domains": load.count // load.per_domain if load.per_domain else load.domains,
         "--per-second": load.per_second,
     }
     words = [f"127.0.0.1:{port}", "-f", SENDER, "-t", load.recipient]

@@ -58,7 +58,8 @@ _PLAIN = (
     Contestant("Postfix", POSTFIX),
     Contestant("Haraka", HARAKA),
     Contestant("Exim", EXIM),
-    Contestant("OpenSMTPD", OPENSMTPD),
+    # It leaves Nagle's algorithm on: with any other sink it waits 40 ms for each message's ACK.
+    Contestant("OpenSMTPD", OPENSMTPD, manner=Manner(quick_ack=True)),
 )
 _SIGNED = (
     Contestant("Sluice", SLUICE, key=RSA),
@@ -206,7 +207,7 @@ SCENARIOS: Sequence[Scenario] = (
                 "Sluice, 5,000 domains",
                 SLUICE,
                 setup={"total_connections": 3},
-                load={"recipient": "user@d{d}.example", "domains": 5_000},
+                load={"recipient": "user@d{d}.example", "per_domain": 20},
                 dns=True,
             ),
             Contestant("Sluice, one destination", SLUICE, setup={"total_connections": 3}),

@@ -38,6 +38,7 @@ class Manner:
 
     delay_s: float = 0.0  # before each write
     refuse_first: bool = False  # every message is refused once
+    quick_ack: bool = False  # no delayed ACK
 
 
 class Sink:
@@ -183,4 +184,5 @@ def _smtp_sink(port: int) -> list[str]:
 
 def _uvsink(port: int, manner: Manner) -> list[str]:
     command = [sys.executable, "-m", "bench.uvsink", str(port), "--delay", str(manner.delay_s)]
+    command += ["--quick-ack"] if manner.quick_ack else []
     return [*command, *(["--refuse-first"] if manner.refuse_first else [])]

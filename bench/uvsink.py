@@ -1,7 +1,8 @@
 """A receiving server for what `smtp-sink` cannot play: slow answers, refusals that end, and times of arrival.
 
 Several commands that come together are answered in one write (RFC 2920), and it is this write that is
-delayed. With `--refuse-first` every message is refused once and taken the second time, so exactly half of the
+delayed. With `--quick-ack` every packet is acknowledged at once: a sender that leaves Nagle's algorithm on and
+writes a message in pieces would otherwise wait 40 ms for the delayed ACK. With `--refuse-first` every message is refused once and taken the second time, so exactly half of the
 answers are 4xx: those with an even number at RCPT, the others at the final dot. The counts are written to
 stdout as they move; on SIGTERM one JSON line follows. `python -m bench.uvsink PORT …`.
 """
@@ -48,8 +49,9 @@ class Tally:
 class Receiver:
     """What all connections share."""
 
-    def __init__(self, *, delay_s: float, refuse_first: bool) -> None:
+    def __init__(self, *, delay_s: float, refuse_first: bool, quick_ack: bool = False) -> None:
         self.delay_s = delay_s
+        self.quick_ack = quick_ack
         self.refuse_first = refuse_first
         self.tally = Tally()
         self.transits_s: list[float] = []
@@ -95,9 +97,12 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._socket = transport.get_extra_info("socket") if self._receiver.quick_ack else None
         self._write(b"220 uvsink.bench.example ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
+        if self._socket is not None:  # tcp(7): the option does not last
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._buffer += data
         while self._take_data() if self._in_data else self._take_command():
             pass
@@ -188,8 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("port", type=int)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each write")
     parser.add_argument("--refuse-first", action="store_true")
+    parser.add_argument("--quick-ack", action="store_true")
     options = parser.parse_args(arguments)
-    receiver = Receiver(delay_s=options.delay, refuse_first=options.refuse_first)
+    receiver = Receiver(
+        delay_s=options.delay, refuse_first=options.refuse_first, quick_ack=options.quick_ack
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options.port, receiver))
     return 0

@@ -6,7 +6,7 @@ settings" for queues and 60.x on spool files) and its FAQ Q1001–Q1005. Its spo
 
 from __future__ import annotations
 
-import subprocess
+import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,11 +142,10 @@ class Exim:
         return missing_from_room("exim", "exim4")
 
     def version(self) -> str:
-        # Its libraries lie beside it, unpacked like itself.
-        libraries = {"LD_LIBRARY_PATH": str(next((PEERS / "exim/usr/lib").glob("*-linux-gnu")))}
-        command = [str(PEERS / "exim/usr/sbin/exim4"), "-C", "/dev/null", "-bV"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, env=libraries)
-        return " ".join(answer.stdout.partition("\n")[0].split()[:3]).replace(" version", "")
+        # `exim -bV` wants its user to exist; the package says the same.
+        changes = PEERS / "exim/usr/share/doc/exim4-base/changelog.Debian.gz"
+        with gzip.open(changes, "rt") as lines:  # "exim4 (4.96-15+deb12u7) bookworm; …"
+            return f"Exim {next(lines).split()[1].strip('()')}"
 
     @contextmanager
     def start(self, setup: Setup) -> Iterator[RunningExim]:

@@ -13,7 +13,6 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from bench.peers import DEAD_DOMAIN, Setup
 from bench.peers.room import PEERS

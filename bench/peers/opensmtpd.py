@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from bench.peers import DEAD_DOMAIN, Setup
 from bench.peers.room import PEERS, Room, missing_from_room
