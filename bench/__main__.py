@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,8 @@ def _measure(
     for scenario in SCENARIOS:
         if options.only is None or scenario.name in options.only:
             result = scenario.run(arena)
+            if options.quick:  # a tenth of the load says nothing of a limit
+                result.verdicts = [replace(one, passed=None) for one in result.verdicts]
             results.append(result)
             print_result(console, result)
 

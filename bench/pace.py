@@ -20,6 +20,7 @@ from bench.throughput import LOOP_LAG_MS, describe, run_once, select_present
 ACCEPT_MS, DELIVERED_MS = 50.0, 200.0
 OURS = "Sluice"
 SHARE = 0.5
+FULL = Load(10_000, 4096, own_source=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class HalfLoad:
     contestants: Sequence[Contestant]
     name: str = "latency"
     title: str = "4 KB at half of the maximum load: accepted, and delivered, after"
-    full: Load = Load(10_000, 4096, own_source=True)
+    full: Load = FULL
     quick_count: int = 1_500
     for_s: float = 20.0
     quick_for_s: float = 4.0

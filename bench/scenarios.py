@@ -132,7 +132,6 @@ SCENARIOS: Sequence[Scenario] = (
             Contestant("Sluice, one destination", SLUICE),
         ),
         (Faster("Sluice, 1,000 destinations", "Sluice, one destination", 0.75),),
-        judged_quick=False,
     ),
     Throughput(
         "slow",
@@ -157,7 +156,6 @@ SCENARIOS: Sequence[Scenario] = (
                 0.60,
             ),
         ),
-        judged_quick=False,
     ),
     OneMessageManyRecipients(),
     Throughput(
@@ -187,7 +185,6 @@ SCENARIOS: Sequence[Scenario] = (
             Contestant("Sluice, all 2xx", SLUICE, manner=Manner()),
         ),
         (Faster("Sluice, half 4xx", "Sluice, all 2xx", 0.70),),
-        judged_quick=False,
     ),
     Throughput(
         "reconnect",
@@ -213,7 +210,6 @@ SCENARIOS: Sequence[Scenario] = (
             Contestant("Sluice, one destination", SLUICE, setup={"total_connections": 3}),
         ),
         (Faster("Sluice, 5,000 domains", "Sluice, one destination", 0.60),),
-        judged_quick=False,
     ),
     HalfLoad((Contestant("Sluice", SLUICE), Contestant("Postfix", POSTFIX))),
     DeadDestination(),

@@ -48,7 +48,6 @@ class Throughput:
     contestants: Sequence[Contestant]
     judges: Sequence[Judge] = ()
     rsa_limit: bool = False  # measure it beside the runs, in the same minutes
-    judged_quick: bool = True  # False: a short run says nothing of the limit
     remarks: Sequence[Remark] = field(default_factory=tuple)
 
     def run(self, arena: Arena) -> Result:
@@ -67,16 +66,14 @@ class Throughput:
                 arena.say(f"{turn}: {describe(run)}")
         if limits:
             result.figures.append(Figure(RSA_LIMIT, statistics.median(limits), "/s"))
-        self._judge(result, present, arena)
+        self._judge(result, present)
         return result
 
-    def _judge(self, result: Result, present: Sequence[Contestant], arena: Arena) -> None:
+    def _judge(self, result: Result, present: Sequence[Contestant]) -> None:
         if not any(contestant.peer.name == "sluice" for contestant in present):
             return
         for judge in self.judges:
-            verdict = judge.verdict(result)
-            judged = self.judged_quick or not arena.quick
-            result.verdicts.append(verdict if judged else replace(verdict, passed=None))
+            result.verdicts.append(judge.verdict(result))
         lag = worst_loop_lag_ms(result)
         result.verdicts.append(at_most("loop lag, p99", lag, LOOP_LAG_MS, "ms"))
         result.notes += filter(None, (remark(result) for remark in self.remarks))

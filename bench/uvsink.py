@@ -1,10 +1,11 @@
 """A receiving server for what `smtp-sink` cannot play: slow answers, refusals that end, and times of arrival.
 
 Several commands that come together are answered in one write (RFC 2920), and it is this write that is
-delayed. With `--quick-ack` every packet is acknowledged at once: a sender that leaves Nagle's algorithm on and
-writes a message in pieces would otherwise wait 40 ms for the delayed ACK. With `--refuse-first` every message is refused once and taken the second time, so exactly half of the
-answers are 4xx: those with an even number at RCPT, the others at the final dot. The counts are written to
-stdout as they move; on SIGTERM one JSON line follows. `python -m bench.uvsink PORT …`.
+delayed. With `--quick-ack` every packet is acknowledged at once: a sender that leaves Nagle's
+algorithm on and writes a message in pieces would otherwise wait 40 ms for the delayed ACK. With
+`--refuse-first` every message is refused once and taken the second time, so exactly half of the
+answers are 4xx: those with an even number at RCPT, the others at the final dot. The counts are
+written to stdout as they move; on SIGTERM one JSON line follows. `python -m bench.uvsink PORT …`.
 """
 
 from __future__ import annotations

@@ -33,6 +33,13 @@ SETTINGS = (
     "mta limit conn-delay-connector 0",
     "mta limit conn-delay-relay 0",
     "mta limit conn-delay-domain 0",
+    # After a disconnect a route rests 3 s, an idle session keeps its place for 10 s, and a relay is handed few
+    # messages at a time: with these defaults 2,500 messages ran at 64 to 96 a second, without them at 308.
+    "mta limit reconn-delay-route 0",
+    "mta limit session-keepalive 0",
+    "mta limit task-hiwat 1000",
+    "mta limit task-lowat 800",
+    "mta limit task-release 500",
     # parse.y, limits of the scheduler: the whole run may be under way at once.
     "scheduler limit max-inflight 100000",
 )
