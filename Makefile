@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-compiled check soak bench format reference clean
+.PHONY: run test test-compiled check soak bench bench-quick format reference clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +35,10 @@ soak: $(VENV)/.installed         ## the long counts
 	$(BIN)/pytest -m soak --timeout 7200
 
 bench: $(VENV)/.installed        ## the speed, against peers on the same machine
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --runs 5
+
+bench-quick: $(VENV)/.installed  ## the same at a tenth of the size, once: is it alive?
+	$(BIN)/python -m bench --quick --runs 1
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,11 @@ class Arena:
     """The conditions of one report."""
 
     directory: Path  # on the file system that is measured
-    key: SigningKey
+    keys: Mapping[str, SigningKey]  # by algorithm: RSA and ED25519 of bench.signature
     runs: int
     quick: bool
     peers: frozenset[str]  # names on the command line; empty: all
+    workers: int  # of Sluice, where a scenario does not say
     keep: bool  # leave the directories of all runs
     say: Callable[[str], None]  # progress
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

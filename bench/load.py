@@ -1,4 +1,4 @@
-"""Mail poured in: by `smtp-source -d` where it can make it, by `bench.source` where it cannot."""
+"""Mail poured in: by `smtp-source` where it can make it, by `bench.source` where it cannot."""
 
 from __future__ import annotations
 
@@ -11,56 +11,75 @@ from pathlib import Path
 from bench.processes import Child, last_words
 
 SENDER = "sender@bench.example"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """So many messages of one size over so many connections."""
+    """So many messages of one size over so many connections; `recipient` as in bench.recipients."""
 
     count: int
     size_bytes: int
     connections: int = 50
     recipient: str = "user@dest.example"
+    reuse: bool = True  # False: connect, one message, quit
+    own_source: bool = False  # bench.source, which the fields below need
+    recipients_each: int = 1
+    domains: int = 0
+    per_domain: int = 0  # messages for each; then `domains` follows from the count
+    zipf: bool = False
+    per_second: float = 0.0  # 0: as fast as it goes
 
 
-def pour(load: Load, port: int, directory: Path, deadline_s: float) -> float:
-    """Send `load` to a local port with smtp-source; seconds until its last 250. RunFailed."""
-    command = [
-        *(
-            "smtp-source",
-            "-4",
-            "-d",
-            "-s",
-            str(min(load.connections, load.count)),
-            "-m",
-            str(load.count),
-        ),
-        *("-l", str(load.size_bytes), "-f", SENDER, "-t", load.recipient, f"127.0.0.1:{port}"),
-    ]
+@dataclass(frozen=True, slots=True)
+class Poured:
+    """What the source says: seconds until its last 250, and the latency of the final dots where it takes it."""
+
+    seconds: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+def pour(load: Load, port: int, directory: Path, deadline_s: float) -> Poured:
+    """Send `load` to a local port with the source it needs. RunFailed."""
+    if load.own_source:
+        answer = pour_pattern(load, port, directory, deadline_s)
+        return Poured(answer["seconds"], answer["p50_ms"], answer["p99_ms"])
+    return Poured(_pour_plain(load, port, directory, deadline_s))
+
+
+def pour_pattern(load: Load, port: int, directory: Path, deadline_s: float) -> dict[str, float]:
+    """Send `load` with bench.source; its answer. RunFailed."""
+    command = [sys.executable, "-m", "bench.source", *pattern_words(load, port)]
+    log = directory / f"source-{time.monotonic_ns()}.log"
+    with Child("bench.source", command, log, env={"PYTHONPATH": str(ROOT)}) as child:
+        child.wait(deadline_s)
+    answer: dict[str, float] = json.loads(last_words(log, 1))
+    return answer
+
+
+def pattern_words(load: Load, port: int) -> list[str]:
+    """The command line of bench.source for `load`."""
+    numbers = {
+        "-m": load.count,
+        "-s": load.connections,
+        "-l": load.size_bytes,
+        "-r": load.recipients_each,
+        "--domains": load.count // load.per_domain if load.per_domain else load.domains,
+        "--per-second": load.per_second,
+    }
+    words = [f"127.0.0.1:{port}", "-f", SENDER, "-t", load.recipient]
+    for option, number in numbers.items():
+        words += [option, str(number)]
+    return [*words, *(["--zipf"] if load.zipf else [])]
+
+
+def _pour_plain(load: Load, port: int, directory: Path, deadline_s: float) -> float:
+    connections = str(min(load.connections, load.count))
+    command = ["smtp-source", "-4", *(["-d"] if load.reuse else []), "-s", connections]
+    command += ["-m", str(load.count), "-l", str(load.size_bytes)]
+    command += ["-f", SENDER, "-t", load.recipient, f"127.0.0.1:{port}"]
     started = time.monotonic()
     with Child("smtp-source", command, directory / "source.log") as child:
         child.wait(deadline_s)
         return time.monotonic() - started
-
-
-def pour_pattern(load: Load, port: int, directory: Path, deadline_s: float) -> dict[str, float]:
-    """Send `load` with bench.source, `{n}` in the recipient counting up; its answer. RunFailed."""
-    command = [
-        *(sys.executable, "-m", "bench.source", f"127.0.0.1:{port}", "-m", str(load.count)),
-        *(
-            "-s",
-            str(load.connections),
-            "-l",
-            str(load.size_bytes),
-            "-f",
-            SENDER,
-            "-t",
-            load.recipient,
-        ),
-    ]
-    log = directory / f"source-{time.monotonic_ns()}.log"
-    root = str(Path(__file__).resolve().parent.parent)
-    with Child("bench.source", command, log, env={"PYTHONPATH": root}) as child:
-        child.wait(deadline_s)
-    answer: dict[str, float] = json.loads(last_words(log, 1))
-    return answer

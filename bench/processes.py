@@ -127,6 +127,20 @@ def cpu_seconds(children: Iterable[Child]) -> float:
     return total
 
 
+class Busy:
+    """How much of all cores was in use since it was made: ours and everybody's."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def share(self) -> float:
+        """From 0 to 1."""
+        now = psutil.cpu_times()
+        total = sum(now) - sum(self._before)
+        idle = now.idle + now.iowait - self._before.idle - self._before.iowait
+        return 1 - idle / total if total > 0 else 0.0
+
+
 def parse_pss(smaps_rollup: bytes) -> int:
     """The proportional set size in bytes from the text of /proc/PID/smaps_rollup."""
     found = _PSS.search(smaps_rollup)

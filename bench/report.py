@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.results import Figure, Result, Run, Verdict, median_rate, to_json
+from bench.results import Figure, Result, Run, Verdict, median_cpu_ms, median_rate, to_json
 
 NOT_REPORTED = "not reported"
 BUSY = 0.7  # load average above which the machine is not ours alone
@@ -47,8 +47,9 @@ def print_result(console: Console, result: Result) -> None:
     console.print(f"\n[bold]{result.title}[/bold]  ({result.name})")
     if result.runs:
         table = Table(
-            "contestant", "runs, msg/s", "median", "CPU ms/msg", "accepted in", "loop lag p99"
+            "contestant", "runs, msg/s", "median", "CPU ms/msg", "accepted in", "cores busy"
         )
+        table.add_column("loop lag p99")
         table.add_column("final dot p50 / p99")
         for name in dict.fromkeys(run.contestant for run in result.runs):
             table.add_row(*format_contestant(result, name))
@@ -60,6 +61,8 @@ def print_result(console: Console, result: Result) -> None:
             console.print(f"  [red]failed run[/red] {run.contestant}: {escape(run.problem)}")
     if result.failure:
         console.print(f"  [red]failed[/red]: {escape(result.failure)}")
+    for reason in result.absent:
+        console.print(f"  absent: {reason}", markup=False)
     for note in result.notes:
         console.print(f"  note: {note}", markup=False)
 
@@ -82,13 +85,15 @@ def format_contestant(result: Result, contestant: str) -> list[str]:
     rates = " · ".join(f"{run.rate:,.0f}" if run.ok else "failed" for run in runs)
     middle = median_rate(result, contestant)
     if middle is None:
-        return [contestant, rates, "–", "–", "–", "–", "–"]
+        return [contestant, rates, *["–"] * 6]
+    cost = median_cpu_ms(result, contestant)
     return [
         contestant,
         rates,
         f"{middle:,.0f}",
-        f"{statistics.median(run.cpu_ms for run in good):.2f}",
+        "not counted" if cost is None else f"{cost:.2f}",
         f"{statistics.median(run.accepted_seconds for run in good):.1f} s",
+        f"{statistics.median(run.busy or 0.0 for run in good):.0%}",
         _format_lag(good),
         _format_latency(good),
     ]

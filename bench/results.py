@@ -23,6 +23,11 @@ class Run:
     accept_p50_ms: float | None = None  # from the final dot to its 250, where the source takes it
     accept_p99_ms: float | None = None
     recorded: int | None = None  # deliveries in its accounting or log, the warm-up's included
+    counted: int | None = None  # what the rate counts, where it is not messages
+    busy: float | None = None  # share of all cores that was in use, by whomever
+    transit_ms: Mapping[str, float] = field(
+        default_factory=dict
+    )  # percentile → from due to arrival
     problem: str = ""
 
     @property
@@ -32,13 +37,17 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Messages a second from door to door."""
-        return self.arrived / self.seconds if self.seconds > 0 else 0.0
+        """Messages, or what else is counted, a second from door to door."""
+        return self._count / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def cpu_ms(self) -> float:
-        """CPU milliseconds a message."""
-        return self.cpu_seconds * 1e3 / self.arrived if self.arrived else math.nan
+        """CPU milliseconds a message, or what else is counted; NaN where it cannot be told."""
+        return self.cpu_seconds * 1e3 / self._count if self._count else math.nan
+
+    @property
+    def _count(self) -> int:
+        return self.arrived if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,16 @@ class Figure:
     what: str
     value: float
     unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of a curve, for the charts."""
+
+    what: str
+    x: str
+    y: str
+    points: Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,9 @@ class Result:
     runs: list[Run] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)  # contestants that did not run, with the reason
     failure: str = ""  # why the scenario could not be carried through
 
     def good_runs(self, contestant: str) -> list[Run]:
@@ -106,6 +127,12 @@ def median_rate(result: Result, contestant: str) -> float | None:
     return statistics.median(rates) if rates else None
 
 
+def median_cpu_ms(result: Result, contestant: str) -> float | None:
+    """The median CPU milliseconds a message of its good runs; None without one."""
+    costs = [run.cpu_ms for run in result.good_runs(contestant) if not math.isnan(run.cpu_ms)]
+    return statistics.median(costs) if costs else None
+
+
 def ratio(result: Result, contestant: str, peer: str) -> float | None:
     """How many times as fast as `peer` it was, by medians; None where either is missing."""
     ours, theirs = median_rate(result, contestant), median_rate(result, peer)
@@ -136,9 +163,9 @@ def to_json(results: Sequence[Result], machine: Mapping[str, Any]) -> dict[str, 
     for result in results:
         plain = asdict(result)
         for row, run in zip(plain["runs"], result.runs, strict=True):
-            row.update(
-                rate=run.rate, cpu_ms=None if math.isnan(run.cpu_ms) else run.cpu_ms, ok=run.ok
-            )
+            row.update(rate=run.rate, ok=run.ok)
+            for name, value in (("cpu_ms", run.cpu_ms), ("cpu_seconds", run.cpu_seconds)):
+                row[name] = None if math.isnan(value) else value  # JSON knows no NaN
         names = dict.fromkeys(run.contestant for run in result.runs)
         plain["median_rates"] = {name: median_rate(result, name) for name in names}
         scenarios.append(plain)

@@ -1,7 +1,7 @@
-"""One DKIM key for all contestants, and the proof that what they send really is signed with it.
+"""One DKIM key of each algorithm for all contestants, and the proof that what they send really is signed with it.
 
-A contestant that did not sign would be fast: before a signed run is measured, one message is taken
-at a port of its own (`check.example` is routed there) and dkimpy verifies it.
+A contestant that did not sign would be fast: before and after a signed run is measured, messages are
+taken at a port of their own (`check.example` is routed there) and dkimpy verifies them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dkim
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from bench.processes import RunFailed
 
@@ -20,6 +20,7 @@ DOMAIN = "bench.example"
 SELECTOR = "bench"
 CHECK_DOMAIN = "check.example"
 RSA_BITS = 2048
+RSA, ED25519 = "rsa", "ed25519"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,27 @@ class SigningKey:
     record: bytes
 
 
-def make_key(directory: Path) -> SigningKey:
-    """Write a new RSA-2048 key to `directory`, in the form OpenDKIM and Sluice both read."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
-    path = directory / "bench.pem"
+def make_keys(directory: Path) -> dict[str, SigningKey]:
+    """Write a new key of each algorithm to `directory`, in the form OpenDKIM and Sluice both read."""
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    rsa_public = rsa_key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    ed_key = ed25519.Ed25519PrivateKey.generate()
+    # RFC 8463 §4: the 32 bytes of the key alone, where RSA has them wrapped.
+    ed_public = ed_key.public_key().public_bytes_raw()
+    return {
+        RSA: _keep(directory / "rsa.pem", rsa_key, RSA, rsa_public),
+        ED25519: _keep(directory / "ed25519.pem", ed_key, ED25519, ed_public),
+    }
+
+
+def _keep(
+    path: Path,
+    key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+    kind: str,
+    public: bytes,
+) -> SigningKey:
     path.touch(mode=0o600)
     path.write_bytes(
         key.private_bytes(
@@ -42,10 +60,7 @@ def make_key(directory: Path) -> SigningKey:
             serialization.NoEncryption(),
         )
     )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return SigningKey(path, b"v=DKIM1; k=rsa; p=" + base64.b64encode(public))
+    return SigningKey(path, b"v=DKIM1; k=%s; p=%s" % (kind.encode(), base64.b64encode(public)))
 
 
 def require_signed(message: bytes, key: SigningKey) -> None:

@@ -27,7 +27,11 @@ class Setup:
     key: SigningKey | None = None
     check_port: int | None = None  # for signature.CHECK_DOMAIN
     dead_port: int | None = None  # refuses connections; for DEAD_DOMAIN
-    dns_port: int | None = None  # a resolver; then nothing is routed to the sink
+    dns_port: int | None = (
+        None  # a resolver; then MX records are asked for, and the port is the sink's
+    )
+    workers: int = 1  # of Sluice; the others use every core as they are made to
+    retry_s: int | None = None  # after a temporary refusal
 
 
 DEAD_DOMAIN = "dead.example"
@@ -43,6 +47,10 @@ class Running(Protocol):
     @property
     def children(self) -> Sequence[Child]:
         """Its processes, whose CPU time and memory count."""
+
+    @property
+    def cpu_is_whole(self) -> bool:
+        """Whether the CPU time of `children` is all that was used."""
 
     def loop_lag_p99_ms(self) -> float | None:
         """The p99 of its event loop's lag; None when it does not say."""

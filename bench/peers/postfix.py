@@ -74,6 +74,8 @@ postlog   unix-dgram n  -       n       -       1       postlogd
 class RunningPostfix:
     """One private instance, up and greeting."""
 
+    cpu_is_whole = True
+
     def __init__(self, port: int, children: Sequence[Child], maillog: Path) -> None:
         self._port = port
         self._children = children

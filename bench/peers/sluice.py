@@ -1,4 +1,4 @@
-"""Sluice itself: `sluice run --config FILE` with one worker, accounting on, and its control socket.
+"""Sluice itself: `sluice run --config FILE`, accounting on, and its control socket.
 
 The words of the control socket and of `status --json` that this bench relies on stand here and
 nowhere else.
@@ -30,6 +30,8 @@ _PROGRAM = Path(sys.executable).parent / "sluice"
 class RunningSluice:
     """A daemon that greets, with the means to ask it."""
 
+    cpu_is_whole = True
+
     def __init__(self, port: int, child: Child, setup: Setup) -> None:
         self._port = port
         self._child = child
@@ -53,6 +55,11 @@ class RunningSluice:
         """Delivery records in the accounting files; the follower may be a moment behind."""
         files = self._directory.glob("acct*")  # the current one and those it was renamed to
         return sum(count_deliveries(file.read_bytes()) for file in files)
+
+    @property
+    def spool(self) -> Path:
+        """The directory of its spool."""
+        return self._directory / "spool"
 
     def ask(self, verb: str, timeout_s: float = 30.0) -> Any:
         """One request over the control socket, one JSON line back. OSError, ValueError."""
@@ -88,7 +95,7 @@ class Sluice:
 
     @property
     def settings(self) -> str:
-        return "workers = 1, accounting d and b, spool synced before each 250"
+        return "accounting d and b, spool synced before each 250"
 
     def missing(self) -> str:
         return "" if os.access(_PROGRAM, os.X_OK) else f"not installed: {_PROGRAM}"
@@ -114,13 +121,23 @@ class Sluice:
             yield RunningSluice(port, child, setup)
 
 
+def refuses_workers(directory: Path, workers: int) -> str:
+    """Why this Sluice would not run with so many workers; "" when it would."""
+    config = directory / "workers.toml"
+    config.write_text(format_config(Setup(directory, 25, workers=workers), 2525))
+    command = [str(_PROGRAM), "config", "check", "--config", str(config)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
+    words = " ".join((answer.stdout + answer.stderr).split())
+    return words[-200:] if answer.returncode else ""
+
+
 def format_config(setup: Setup, port: int) -> str:
     """The configuration of a run, as TOML."""
     tables: list[tuple[str, Mapping[str, object]]] = []
     server: dict[str, object] = {
         "hostname": "sluice.bench.example",
         "spool_dir": str(setup.directory / "spool"),
-        "workers": 1,
+        "workers": setup.workers,
         "control_socket": str(setup.directory / "control.sock"),
         "lab": True,
     }
@@ -129,6 +146,10 @@ def format_config(setup: Setup, port: int) -> str:
     default: dict[str, object] = {"max_connections": setup.connections}
     if setup.dns_port is None:
         default["hosts"] = [f"127.0.0.1:{setup.sink_port}"]
+    else:
+        default["port"] = setup.sink_port
+    if setup.retry_s is not None:
+        default["retry"] = [f"{setup.retry_s}s"]
     tables += [("[server]", server), ("[default]", default)]
     tables.append(("[[listener]]", {"address": f"127.0.0.1:{port}", "relay_from": ["127.0.0.0/8"]}))
     if setup.dns_port is not None:

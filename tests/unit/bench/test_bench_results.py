@@ -3,14 +3,19 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bench.charts import draw, speed_ratios
+from bench.contest import Cheaper, Faster, ShareOf, SlowSink
+from bench.remarks import explain_workers
 from bench.report import format_contestant, format_figure, format_verdict
 from bench.results import (
     Figure,
     Result,
     Run,
+    Series,
     all_passed,
     at_least,
     at_most,
@@ -106,3 +111,58 @@ def test_the_json_holds_every_run_and_is_valid_even_when_nothing_arrived() -> No
 def test_small_figures_keep_a_decimal() -> None:
     assert format_figure(Figure("memory", 3.46, "MB")) == "3.5 MB"
     assert format_figure(Figure("rate", 11893.4, "msg/s")) == "11,893 msg/s"
+
+
+def test_a_rate_may_count_something_else_than_messages() -> None:
+    run = replace(a_run("A", 2.0), counted=4000)
+    assert run.rate == 2000.0
+    assert run.cpu_ms == 0.125
+
+
+def test_judges_compare_medians_and_leave_open_what_is_absent() -> None:
+    result = a_result(a_run("A", 1.0), a_run("B", 4.0))
+    result.figures.append(Figure("limit", 2000.0, "/s"))
+    assert Faster("A", "B", 4.0).verdict(result).passed
+    assert Cheaper("A", "B", 1.15).verdict(result).passed
+    assert ShareOf("A", "limit", 0.5).verdict(result).measured == 50.0
+    for judge in (Faster("A", "C", 4.0), Cheaper("A", "C", 1.15), ShareOf("A", "none", 0.5)):
+        assert judge.verdict(result).passed is None
+
+
+@pytest.mark.parametrize(("ideal", "asked"), [(500.0, 400), (10_000.0, 600)])
+def test_a_slow_sink_asks_for_the_lesser_of_its_two_limits(ideal: float, asked: int) -> None:
+    result = a_result(a_run("slow", 1.0), a_run("free", 1.0))
+    assert SlowSink("slow", "free", ideal, 0.8, 0.6).verdict(result).limit == asked
+
+
+def test_the_remark_on_workers_says_what_bounds_them() -> None:
+    two = replace(a_run("Sluice, 2 workers", 1.0), busy=0.99)
+    remark = explain_workers(a_result(two, a_run("Sluice, 1 worker", 1.5)))
+    assert "1.50 ×" in remark
+    assert "bound by the cores" in remark
+    assert explain_workers(a_result(two)) == ""
+
+
+def test_what_cannot_be_counted_is_null_in_the_report() -> None:
+    run = replace(a_run("A", 1.0), cpu_seconds=math.nan)
+    written = json.loads(json.dumps(to_json([a_result(run)], {}), allow_nan=False))
+    assert written["scenarios"][0]["runs"][0]["cpu_ms"] is None
+
+
+def test_the_same_report_gives_the_same_charts(tmp_path: Path) -> None:
+    result = a_result(a_run("Sluice", 1.0), a_run("Postfix", 4.0))
+    paced = Result("latency", "half", series=[Series("Sluice", "p", "ms", [(50, 1.0), (99, 9.0)])])
+    full = Result("million", "full", series=[Series("memory", "n", "MB", [(0, 0.0), (9, 5.0)])])
+    report = to_json([result, paced, full], {})
+    assert speed_ratios(report["scenarios"][0]) == {"Postfix": 4.0}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    for place in ("a", "b"):
+        assert draw([str(tmp_path / "report.json"), "--to", str(tmp_path / place)]) == 0
+    drawn = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert [name for name in drawn if name.endswith(".svg")] == [
+        "latency.svg",
+        "memory.svg",
+        "throughput.svg",
+    ]
+    for name in drawn:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
