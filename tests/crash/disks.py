@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("<I", 2)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FILLER_BLOCK = 65_536
+DETACH_S = 10.0
 
 
 def needs_root() -> None:
@@ -28,10 +30,11 @@ def needs_root() -> None:
         pytest.skip("needs root to mount a file system")
 
 
-def _run(*words: str) -> None:
+def _run(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 class LoopDisk:
@@ -60,8 +63,17 @@ class LoopDisk:
             os.close(fd)
 
     def unmount(self) -> None:
-        """Unmount; nobody may have a file open."""
+        """Unmount; nobody may have a file open. Returns when the kernel has let go of the image.
+
+        It does so later than `umount` ends; a second loop device on the same image would see a file system that the first
+        still writes to, and read errors where there are none.
+        """
         _run("umount", str(self.path))
+        until = time.monotonic() + DETACH_S
+        while _run("losetup", "-j", str(self._image)):
+            if time.monotonic() > until:
+                raise OSError(f"{self._image} is still attached")
+            time.sleep(0.01)
 
 
 @contextmanager
