@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
-from mta import __version__
+from mta import __version__, form
 from mta.cli import messages, operate, queue, spool
 from mta.cli.send import send
 
@@ -71,7 +71,7 @@ def demo(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"sluice {__version__}")
+        typer.echo(f"sluice {__version__} ({form()})")
         raise typer.Exit
 
 

@@ -16,9 +16,18 @@ from mta.cli.ask import (
     since,
     warn_of_silent,
 )
+from mta.model.envelope import is_message_id
 from mta.model.units import format_size, parse_duration
 
 app = typer.Typer(no_args_is_help=True)
+
+
+def _checked_id(text: str) -> str:
+    """A message's id as the server takes it; said at once if it is none."""
+    if text and not is_message_id(text):
+        raise typer.BadParameter(f"{text!r} is no message id; they look like 1f2e3d4c-17, or 17")
+    return text.strip().lower()
+
 
 Domain = Annotated[str, typer.Option(help="recipients of this domain")]
 Vmta = Annotated[str, typer.Option(help="sent by this virtual MTA")]
@@ -50,13 +59,20 @@ def list_(
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(metavar="MESSAGE", help="the message's number")],
+    message: Annotated[
+        str,
+        typer.Argument(
+            metavar="MESSAGE",
+            help="the message's id, or its number alone: that of any spool",
+            callback=_checked_id,
+        ),
+    ],
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """One message: each recipient, its state and its last answer."""
-    _show(ask("messages.show", config, socket, message=number, limit=10_000), as_json)
+    _show(ask("messages.show", config, socket, message=message, limit=10_000), as_json)
 
 
 @app.command()
@@ -68,7 +84,9 @@ def delete(
     recipient: Recipient = "",
     older_than: Older = "",
     held: Held = None,
-    message: Annotated[int, typer.Option(help="this message")] = 0,
+    message: Annotated[
+        str, typer.Option(help="this message, by its id", callback=_checked_id)
+    ] = "",
     everything: Annotated[bool, typer.Option("--all", help="all queued mail")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how many")] = False,
     config: Config = None,
@@ -90,8 +108,10 @@ def delete(
         show_json(answer)
     elif dry_run:
         typer.echo(f"{answer['would_delete']} recipients would be deleted")
+        warn_of_silent(answer)
     else:
         typer.echo(f"{answer['deleted']} recipients deleted")
+        warn_of_silent(answer)
 
 
 def _filter(
@@ -124,7 +144,7 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
         return
     rows = [
         (
-            row["message"],
+            row["id"],
             row["recipient"],
             row["sender"] or "<>",
             row["queue"],

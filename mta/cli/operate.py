@@ -1,5 +1,6 @@
 """Verbs about the server as a whole: status, queues, explain, resolve, reload, rotate, shutdown."""
 
+import collections
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from mta.cli.ask import (
     Config,
     Json,
+    Row,
     Socket,
     ask,
     in_time,
@@ -30,7 +32,7 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
     if as_json:
         show_json(answer)
         return
-    totals = answer["totals"]
+    totals = collections.Counter(answer["totals"])  # nobody answered: nothing is known to be there
     lab = "  LAB: reaches loopback only" if answer["lab"] else ""
     typer.echo(
         f"sluice {answer['version']} on {answer['hostname']}, pid {answer['pid']},"
@@ -52,18 +54,45 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
             f" {totals['held']} held",
         ),
         ("connections", f"{totals['connections_in']} in, {totals['connections_out']} out", ""),
-        (
-            "spool",
-            format_size(totals["spool_bytes"]),
-            "" if answer["workers"][0]["intake"] == "open" else answer["workers"][0]["intake"],
-        ),
+        ("spool", format_size(totals["spool_bytes"]), _intake(answer["workers"])),
         ("loop lag p99", f"{answer['loop_lag_p99_ms']} ms", ""),
     ]
     for follower in answer["followers"]:
         behind = f"{follower['waiting']} events waiting"
         rows.append((follower["name"], follower["trouble"] or "writing", behind))
     show_table(["", "", ""], rows)
+    if len(answer["workers"]) + len(answer["silent"]) > 1:
+        show_workers(answer)
     warn_of_silent(answer)
+
+
+def _intake(workers: list[Row]) -> str:
+    """Why mail is not taken, where it is not."""
+    closed = {each["intake"] for each in workers} - {"open"}
+    return "; ".join(sorted(closed))
+
+
+def show_workers(answer: Row) -> None:
+    """A line for each worker; one that did not answer has nothing but that."""
+    rows: list[tuple[object, ...]] = [
+        (number, "does not answer", "", "", "", "", "") for number in answer["silent"]
+    ]
+    for each in answer["workers"]:
+        totals = each["totals"]
+        rows.append(
+            (
+                each["number"],
+                each["intake"],
+                totals["last_minute_in"],
+                totals["last_minute_delivered"],
+                totals["queued_recipients"],
+                f"{totals['connections_in']} in, {totals['connections_out']} out",
+                f"{each['loop_lag_p99_ms']} ms",
+            )
+        )
+    rows.sort(key=lambda row: int(str(row[0])))
+    names = ["worker", "intake", "in/min", "out/min", "queued", "connections", "lag p99"]
+    show_table(names, rows)
 
 
 def queues(
@@ -96,12 +125,18 @@ def queues(
     ]
     names = ["queue", "rcpt", "size", "conn", "mode", "oldest", "next", "last error"]
     show_table(names, rows)
-    typer.echo(f"{len(rows)} of {answer['total']} queues")
+    least = "" if answer["total_is_exact"] else "at least "
+    typer.echo(f"{len(rows)} of {least}{answer['total']} queues")
+    if answer["missing"]:
+        most = (
+            format_size(answer["missing"]) if sort == "bytes" else f"{answer['missing']} recipients"
+        )
+        typer.echo(f"too many alike to compare over all workers: others may have up to {most}")
     warn_of_silent(answer)
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="a message's number, or domain/vmta")],
+    what: Annotated[str, typer.Argument(help="a message's id, or domain/vmta")],
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,

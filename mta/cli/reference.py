@@ -1,6 +1,6 @@
 """Renders the reference pages that follow from code outside of the configuration: `docs/cli.md` from the tree of commands,
-and the table of columns in `docs/accounting.md` from the record formats. `python -m mta.cli.reference` rewrites both; a test
-compares them.
+`docs/metrics.md` from the catalogue of metrics, and the table of columns in `docs/accounting.md` from the record formats.
+`python -m mta.cli.reference` rewrites them; a test compares.
 
 What a command takes is read off the tree itself, so the page cannot tell of an option that is not there. What a column means
 stands here, for the code that fills it needs no such text; a column without one is an error.
@@ -15,9 +15,11 @@ import typer
 
 from mta.cli.app import app
 from mta.follow.records import COLUMNS
+from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Metric
 
 ROOT = Path(__file__).parents[2]
 CLI_PAGE = ROOT / "docs" / "cli.md"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 ACCOUNTING_PAGE = ROOT / "docs" / "accounting.md"
 
 TABLE_BEGIN = "<!-- columns: rendered by `python -m mta.cli.reference`; do not edit by hand -->"
@@ -49,6 +51,30 @@ A queue is named `domain/vmta`; `domain` alone means the virtual MTA named `defa
 | 69 | no server answers |
 | 75 | `sluice run`: it cannot start, or the spool's disk failed; starting again may help |
 | 78 | the configuration has mistakes, or cannot be read |
+"""
+
+_METRICS_HEAD = """\
+# Metrics
+
+Rendered from the catalogue by `python -m mta.cli.reference`; do not edit by hand.
+
+With `[metrics] address = "127.0.0.1:9090"` the server shows its numbers at `http://127.0.0.1:9090/metrics`, in Prometheus' text
+format: one page over all workers, each with the label `worker`. For Prometheus:
+
+```yaml
+scrape_configs:
+  - job_name: sluice
+    static_configs:
+      - targets: ["127.0.0.1:9090"]
+```
+
+A worker that does not answer within a second has `sluice_worker_up` 0 and no other number. Counters begin at 0 when a worker
+starts; `rate()` knows how to read that. What stands in the spool is counted anew at most so often that it costs the spool two
+per cent of its time, so behind a large backlog those numbers may be some seconds old.
+
+Worth an alarm: `sluice_worker_up == 0`, `sluice_intake_open == 0`, `sluice_follower_up == 0`, `sluice_dns_down == 1`,
+`increase(sluice_bugs_total[1h]) > 0`, and
+`histogram_quantile(0.99, rate(sluice_loop_lag_seconds_bucket[5m])) > 0.05`.
 """
 
 _MEANINGS = {
@@ -87,7 +113,7 @@ _MEANINGS = {
     "eventId": "`spool:number`. Unique, and rising within a spool.",
     "mayRepeat": "`true`: the message may reach this recipient twice. It was in flight at a crash, or the connection was lost "
     "after its final dot.",
-    "messageId": "The number of the message in its spool, which `sluice messages show` takes.",
+    "messageId": "The id of the message: that of `queued as` and of Received, and what `sluice messages show` takes.",
     "attempts": "Attempts for this recipient so far, 0 if it was given up without any; in `tq` failures of the queue in a row.",
     "site": "The site of the queue.",
     "removedBy": "`expired` or `administrator`; empty where a reply ended it.",
@@ -127,6 +153,31 @@ def render_accounting(page: str) -> str:
     if not begin or not end:
         raise ValueError(f"the page has no place for the table: {TABLE_BEGIN} … {TABLE_END}")
     return before + render_columns() + after
+
+
+def render_metrics() -> str:
+    """`docs/metrics.md`."""
+    return "\n".join(
+        [
+            _METRICS_HEAD,
+            "## Of the server",
+            "",
+            *_metrics_table(SERVER_METRICS, ()),
+            "",
+            "## Of each worker",
+            "",
+            *_metrics_table(WORKER_METRICS, ("worker",)),
+            "",
+        ]
+    )
+
+
+def _metrics_table(metrics: tuple[Metric, ...], labels: tuple[str, ...]) -> list[str]:
+    rows = ["| name | kind | labels | meaning |", "|---|---|---|---|"]
+    for each in metrics:
+        names = ", ".join(f"`{name}`" for name in (*labels, each.label) if name)
+        rows.append(f"| `{each.shown}` | {each.kind.value} | {names} | {_text(each.help)} |")
+    return rows
 
 
 def _children(command: Any) -> Iterator[tuple[str, Any]]:
@@ -193,8 +244,9 @@ def _text(text: str | None) -> str:
 
 
 def main() -> None:
-    """Rewrite both pages."""
+    """Rewrite the pages."""
     CLI_PAGE.write_text(render_cli(), "utf-8")
+    METRICS_PAGE.write_text(render_metrics(), "utf-8")
     page = ACCOUNTING_PAGE.read_text("utf-8")
     ACCOUNTING_PAGE.write_text(render_accounting(page), "utf-8")
 

@@ -25,6 +25,7 @@ from mta.policy.rules import (
     ListenerRules,
     ListenerTls,
     LoggingRules,
+    MetricsRules,
     Place,
     QueuePolicy,
     ServerRules,
@@ -334,6 +335,22 @@ def build_logging(sections: Sections, report: Report) -> LoggingRules:
     return LoggingRules(section.level, section.format, path)
 
 
+def build_metrics(sections: Sections, report: Report) -> MetricsRules:
+    """The page of numbers."""
+    address = sections.metrics.address
+    if address:
+        key = ("metrics",)
+        taken: dict[tuple[str, int], KeyPath] = {}
+        for path, section in sections.listeners:
+            found = parse_host_port(section.address)
+            taken[found.host, found.port] = path
+        _check_free(address, key, taken, report)
+        if not _is_loopback(parse_host_port(address).host):
+            text = "anybody who reaches this address can read the numbers: see that a firewall forbids it"
+            report.warning((*key, "address"), text)
+    return MetricsRules(address)
+
+
 def check_lab(sections: Sections, report: Report) -> None:
     """Lab mode needs no licence, so nothing of it may reach beyond this machine."""
     if sections.server is None or not sections.server.lab:
@@ -352,6 +369,8 @@ def check_lab(sections: Sections, report: Report) -> None:
 def _addresses(sections: Sections) -> Iterator[tuple[KeyPath, str]]:
     for path, listener in sections.listeners:
         yield (*path, "address"), listener.address
+    if sections.metrics.address:
+        yield ("metrics", "address"), sections.metrics.address
     for server in sections.dns.servers:
         yield ("dns", "servers"), server
     for name, vmta in sections.vmtas.items():

@@ -27,6 +27,7 @@ from mta.policy.admission import parse_network
 
 UNLIMITED = "unlimited"
 DNS_PORT = 53
+MAX_WORKERS = 128  # a spool has a number below 256, and may outlive its worker
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SIZE_UNITS = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10))
@@ -54,6 +55,12 @@ def _text(value: object) -> str:
 def _read_count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("must be a whole number, 1 or more")
+    return value
+
+
+def _read_workers(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WORKERS:
+        raise ValueError(f"must be a whole number from 0 (one for each core) to {MAX_WORKERS}")
     return value
 
 
@@ -212,6 +219,7 @@ Durations = Annotated[tuple[PositiveDuration, ...], DURATIONS_FORM]
 Limit = Annotated[int | None, PlainValidator(_read_limit), LIMIT_FORM]
 Count = Annotated[int, PlainValidator(_read_count), Form("number", str)]
 Port = Annotated[int, PlainValidator(_read_port), Form("port", str)]
+Workers = Annotated[int, PlainValidator(_read_workers), Form("number", str)]
 RateLimit = Annotated[Rate | None, PlainValidator(_read_rate), RATE_FORM]
 Size = Annotated[int, PlainValidator(_read_size), SIZE_FORM]
 Share = Annotated[float | int, PlainValidator(_read_share), Form("share or size", _write_share)]

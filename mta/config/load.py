@@ -21,6 +21,7 @@ from mta.policy.rules import (
     DkimRules,
     ListenerRules,
     LoggingRules,
+    MetricsRules,
     Place,
     ServerRules,
     VmtaRules,
@@ -40,6 +41,7 @@ class Settings:
     book: Book
     dkim: tuple[DkimRules, ...]
     accounting: tuple[AccountingRules, ...]
+    metrics: MetricsRules
     logging: LoggingRules
     warnings: tuple[Problem, ...]
 
@@ -72,6 +74,7 @@ def load(path: Path | str) -> Settings:
         book=book,
         dkim=tuple(build.build_dkim(sections, report)),
         accounting=tuple(build.build_accounting(sections, report)),
+        metrics=build.build_metrics(sections, report),
         logging=build.build_logging(sections, report),
         warnings=(),
     )

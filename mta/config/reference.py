@@ -21,6 +21,7 @@ from mta.config.schema import (
     DnsSection,
     ListenerSection,
     LoggingSection,
+    MetricsSection,
     QueueSection,
     ServerSection,
     SiteSection,
@@ -46,6 +47,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),
     ("[accounting.main]", AccountingSection, False),
+    ("[metrics]", MetricsSection, True),
     ("[logging]", LoggingSection, True),
 )
 

@@ -31,6 +31,7 @@ from mta.config.kinds import (
     Size,
     Sources,
     Switch,
+    Workers,
 )
 from mta.model.units import format_duration
 from mta.policy.rules import (
@@ -40,6 +41,7 @@ from mta.policy.rules import (
     ListenerRules,
     ListenerTls,
     LoggingRules,
+    MetricsRules,
     ServerRules,
     Tls,
     VmtaRules,
@@ -51,6 +53,7 @@ _LISTENER = ListenerRules(address="")
 _DKIM = DkimRules("", "", "")
 _ACCOUNTING = AccountingRules("", "")
 _LOGGING = LoggingRules()
+_METRICS = MetricsRules()
 _VMTA = VmtaRules("")
 
 
@@ -90,8 +93,9 @@ class ServerSection(Section):
         "local disk that honours fsync, and to the user the server runs as.",
         shown=True,
     )
-    workers: Literal[1] = _key(
-        _SERVER.workers, "How many worker processes share the load. This release runs one."
+    workers: Workers = _key(
+        _SERVER.workers,
+        "How many worker processes share the load; 0: one for each core. 1: everything in one process.",
     )
     control_socket: FilePath = _key(
         _SERVER.control_socket,
@@ -132,6 +136,11 @@ class ServerSection(Section):
     )
     shutdown_timeout: Duration = _key(
         _SERVER.shutdown_timeout, "How long running sessions may finish when the server stops."
+    )
+    watchdog_timeout: PositiveDuration = _key(
+        _SERVER.watchdog_timeout,
+        "A worker whose event loop or spool has not been heard of for so long is ended, with its stacks in the log, and "
+        "started again.",
     )
 
 
@@ -435,6 +444,17 @@ class AccountingSection(Section):
     )
 
 
+class MetricsSection(Section):
+    """The server's numbers, for Prometheus: one page over all workers, at /metrics."""
+
+    address: ListenAddress = _key(
+        _METRICS.address,
+        "The IP address and port of the page. Not set: there is none. It takes no login: choose "
+        "loopback, or an address that only your monitoring reaches.",
+        example='"127.0.0.1:9090"',
+    )
+
+
 class LoggingSection(Section):
     """The server's own log. Mail is not logged here: it has its accounting."""
 
@@ -467,4 +487,5 @@ class ConfigFile(Section):
     domain: dict[str, QueueSection] = Field(default_factory=dict)
     dkim: tuple[DkimSection, ...] = ()
     accounting: dict[str, AccountingSection] = Field(default_factory=dict)
+    metrics: MetricsSection
     logging: LoggingSection

@@ -20,6 +20,7 @@ from mta.config.schema import (
     DnsSection,
     ListenerSection,
     LoggingSection,
+    MetricsSection,
     QueueSection,
     Section,
     ServerSection,
@@ -37,6 +38,7 @@ class Sections:
     server: ServerSection | None = None
     dns: DnsSection = field(default_factory=DnsSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
+    metrics: MetricsSection = field(default_factory=MetricsSection)
     default: QueueSection = field(default_factory=QueueSection)
     listeners: list[tuple[KeyPath, ListenerSection]] = field(default_factory=list)
     dkim: list[tuple[KeyPath, DkimSection]] = field(default_factory=list)
@@ -75,6 +77,7 @@ def read_sections(tree: Tree, report: Report) -> Sections:
         server=_table(ServerSection, "server", values, report),
         dns=_table(DnsSection, "dns", values, report) or DnsSection(),
         logging=_table(LoggingSection, "logging", values, report) or LoggingSection(),
+        metrics=_table(MetricsSection, "metrics", values, report) or MetricsSection(),
         default=_table(QueueSection, "default", values, report) or QueueSection(),
         listeners=_items(ListenerSection, "listener", values, report),
         dkim=_items(DkimSection, "dkim", values, report),

@@ -75,6 +75,8 @@ def show(settings: Settings) -> Shown:
         shown[f"dkim {key.selector}._domainkey.{key.domain}"] = _rules(key)
     for accounting in settings.accounting:
         shown[f"accounting.{accounting.name}"] = _rules(accounting)
+    if settings.metrics.address:
+        shown["metrics"] = _rules(settings.metrics)
     shown["logging"] = _rules(settings.logging)
     return shown
 
@@ -116,6 +118,7 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
         },
         "dkim": [_plain_rules(rules) for rules in settings.dkim],
         "accounting": {rules.name: _plain_rules(rules) for rules in settings.accounting},
+        "metrics": _plain_rules(settings.metrics),
         "logging": _plain_rules(settings.logging),
     }
 

@@ -28,6 +28,7 @@ from mta.dkim.signer import Signer
 MIN_RSA_BITS = 1024  # RFC 8301 §3.2: signers MUST NOT use less
 MAX_RSA_BITS = 4096  # RFC 8301 §3.2: verifiers need not take more
 DEFAULT_RSA_BITS = 2048
+RSA_2048_S = 0.0003  # CPU of one signature; it grows with the cube of the bits
 TXT_STRING = 255  # RFC 1035 §3.3.14: a TXT record is strings of at most 255 bytes
 _GENERATE = "make one with `sluice dkim generate`"
 
@@ -37,7 +38,6 @@ class RsaKey:
 
     algorithm = "rsa-sha256"
     record_type = "rsa"
-    is_slow = True
 
     def __init__(self, key: RSAPrivateKey) -> None:
         if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
@@ -47,6 +47,7 @@ class RsaKey:
             )
         self._key = key
         self.bits = key.key_size
+        self.cost_s = RSA_2048_S * (key.key_size / 2048) ** 3
         self._padding = PKCS1v15()
         self._hash = hashes.SHA256()
 
@@ -64,7 +65,7 @@ class Ed25519Key:
 
     algorithm = "ed25519-sha256"
     record_type = "ed25519"
-    is_slow = False
+    cost_s = 0.00005
     bits = 256
 
     def __init__(self, key: Ed25519PrivateKey) -> None:

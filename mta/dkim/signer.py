@@ -58,8 +58,8 @@ class SigningKey(Protocol):
         """The `a=` value: rsa-sha256 or ed25519-sha256."""
 
     @property
-    def is_slow(self) -> bool:
-        """Whether signing is worth a thread of its own."""
+    def cost_s(self) -> float:
+        """About how long one signature takes: whether it is worth a thread of its own."""
 
     def sign(self, data: bytes) -> bytes:
         """The signature of the canonical data."""
@@ -162,7 +162,7 @@ class Signer:
         self.selector = selector
         self.key = key
         self.canon = canon
-        self.is_slow = key.is_slow
+        self.cost_s = key.cost_s
         self._expire_s = None if expire_s is None else int(expire_s)
         self._fields = fields
         # RFC 6376 §3.5; q= is left out, dns/txt being its only value.

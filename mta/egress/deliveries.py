@@ -94,7 +94,7 @@ class Deliveries:
         session.mail(
             message.sender,
             size=message.size,
-            eight_bit=bool(message.content & Content.EIGHT_BIT),
+            eight_bit=bool(message.content and message.content & Content.EIGHT_BIT),
             ret=message.ret,
             envid=message.envid,
         )
@@ -106,7 +106,9 @@ class Deliveries:
     def _unbearable(self, message: Message) -> Failed | None:
         """What this host can never take of the message, known before a byte is sent."""
         offered = self._session.extensions
-        if message.content & Content.EIGHT_BIT and "8BITMIME" not in offered:
+        # Asked first whether it is anything but plain: `&` of two flags is Python code, 0.6 µs.
+        content = message.content
+        if content and content & Content.EIGHT_BIT and "8BITMIME" not in offered:
             # RFC 6152 §3; converting would break the signature, so it fails.
             reply = a_reply(554, "5.6.3", "the message is 8-bit and the host takes only 7-bit")
             return Failed(reply, Extent.MESSAGE, local=True)
@@ -162,12 +164,13 @@ class Deliveries:
                 self._stream(transaction, transaction.body)
             )
         else:
-            self._send_body(transaction, transaction.prefix + transaction.body)
+            self._send_body(transaction, transaction.body)
 
-    def _send_body(self, transaction: Transaction, content: bytes) -> None:
+    def _send_body(self, transaction: Transaction, body: bytes) -> None:
         transaction.body_begun = True
         try:
-            self._session.body(content, last=True)
+            self._session.body(transaction.prefix, last=False)
+            self._session.body(body, last=True, is_checked=transaction.is_checked)
         except ValueError as error:
             self._cannot_send(error)
             return

@@ -20,7 +20,7 @@ from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
-from mta.model.envelope import Entry, QueueKey, SpillFile
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
@@ -96,6 +96,7 @@ class Dispatcher(Owner):
             actions.FindDue: self._find_due,
             actions.Postpone: self._postpone,
             actions.Evict: self._evict,
+            actions.Tell: self._tell,
             actions.WakeAt: self._wake_up_at,
         }
 
@@ -215,6 +216,7 @@ class Dispatcher(Owner):
             connected = True
             self._counts.connections_out += 1
             session = result.session
+            self._counts.connections_out_tls += bool(session.facts.tls_protocol)
             session.owner = self
             self._sessions[number] = session
             self._governor.connected(action.lease)
@@ -255,7 +257,7 @@ class Dispatcher(Owner):
         self._governor.tokens(action.rates, action.count, granted)
 
     def _return_tokens(self, action: actions.ReturnTokens) -> None:
-        self._governor.return_tokens(action.rates, action.count)
+        self._governor.return_tokens(action.rates, action.count, action.until)
 
     def _recall(self, action: actions.Recall) -> None:
         def read(state: QueueState) -> None:
@@ -312,6 +314,9 @@ class Dispatcher(Owner):
         for spool in self._spools.values():
             spool.evict(action.key, action.due)
 
+    def _tell(self, action: actions.Tell) -> None:
+        self._governor.tell(action)
+
     def _wake_up_at(self, action: actions.WakeAt) -> None:
         if action.at == self._wake_at:
             return
@@ -353,7 +358,8 @@ class Dispatcher(Owner):
         held = self._bodies.get(message)
         if held is not None:
             self._counts.body_cache_hits += 1
-            return Transaction(entries, *held)
+            self._count_out(message)
+            return Transaction(entries, *held, is_checked=True)
         self._counts.body_cache_misses += 1
         session.reserve()
         spool.body(message, functools.partial(self._body_read, session, entries))
@@ -373,10 +379,17 @@ class Dispatcher(Owner):
         if isinstance(result, BaseException):
             text = f"the stored message cannot be read: {result}"
             outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)
-            logger.error("a body cannot be read", message=entries[0].message.number, error=text)
+            message = entries[0].message
+            name = format_message_id(self._spools[message.spool].uuid, message.number)
+            logger.error("a body cannot be read", message=name, error=text)
             session.give_up(entries, outcome)
         else:
+            self._count_out(entries[0].message)
             session.deliver(Transaction(entries, *result))
+
+    def _count_out(self, message: Message) -> None:
+        self._counts.transactions_out += 1
+        self._counts.bytes_out += message.size
 
     def room(self) -> None:
         """Commits caught up: the sessions that waited for it go on."""

@@ -11,7 +11,7 @@ from mta.model.envelope import Entry, Message, QueueKey, SpillFile
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import Demand, QueuePolicy, VmtaRules
-from mta.queue.actions import QueueState, RateDemand, Route
+from mta.queue.actions import QueueState, RateDemand, Route, Tell
 
 T = TypeVar("T")
 
@@ -41,11 +41,16 @@ class Governor(Protocol):
         self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
     ) -> int: ...
 
-    def return_tokens(self, rates: RateDemand, count: int) -> None: ...
+    def return_tokens(self, rates: RateDemand, count: int, until: float) -> None: ...
+
+    def tell(self, tale: Tell) -> None: ...
 
 
 class DeliveringSpool(Protocol):
     """What the dispatcher needs of a spool."""
+
+    @property
+    def uuid(self) -> str: ...
 
     def due(
         self,

@@ -11,7 +11,7 @@ from typing import Protocol
 from mta.bounce.classify import classify
 from mta.egress.session import Facts
 from mta.io.clock import Clock
-from mta.metrics.counts import Counts
+from mta.metrics.counts import Counts, add_to
 from mta.model.envelope import Entry
 from mta.model.event import Attempt
 from mta.model.outcome import Deferred, Delivered, Outcome
@@ -120,10 +120,13 @@ class Settler:
             kind = "t" if decision.due is not None else "b"
             if kind == "t":
                 self._counts.deferred += 1
+                add_to(self._counts.deferrals_by_category, category)
             else:
                 self._counts.bounced += 1
+                add_to(self._counts.bounces_by_category, category)
                 self._counts.expired += decision.by == "expired"
         may_repeat = entry.may_repeat or (isinstance(outcome, Deferred) and outcome.may_repeat)
+        self._counts.may_repeat += may_repeat
         return Attempt(
             kind,
             now,

@@ -17,16 +17,26 @@ class Transaction:
         "body_begun",
         "dot_sent",
         "entries",
+        "is_checked",
         "mail_taken",
         "named",
         "prefix",
         "refused",
     )
 
-    def __init__(self, entries: list[Entry], prefix: bytes, body: bytes | SpillFile) -> None:
+    def __init__(
+        self,
+        entries: list[Entry],
+        prefix: bytes,
+        body: bytes | SpillFile,
+        *,
+        is_checked: bool = False,
+    ) -> None:
+        """`is_checked`: the body is the very object that passed the door; one read from disk is looked at again."""
         self.entries = entries
         self.prefix = prefix
         self.body = body
+        self.is_checked = is_checked
         self.refused: dict[Entry, Outcome] = {}
         self.named = 0  # entries named with RCPT so far, where one waits for each reply
         self.mail_taken = False

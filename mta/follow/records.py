@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import TypeVar
 
+from mta.model.envelope import format_message_id
 from mta.model.escape import escape_controls
 from mta.model.event import Attempt, Event, QueueDeferred, Received
 
@@ -215,10 +216,12 @@ class RecordFormat:
                 if event.kind not in self.types:
                     return ""
                 values = self._attempt(event)
+                values["messageId"] = format_message_id(spool, event.message)
             case QueueDeferred() if "tq" in self.types:
                 values = self._queue_deferred(event)
             case Received() if "r" in self.types:
                 values = self._receipt(event)
+                values["messageId"] = format_message_id(spool, event.message)
             case _:
                 return ""
         values["eventId"] = f"{spool[:SPOOL_DIGITS]}:{number}"
@@ -275,7 +278,6 @@ class RecordFormat:
             "dlvTlsCipher": event.tls_cipher,
             "rcvSmtpUser": event.user,
             "mayRepeat": "true" if event.may_repeat else "",
-            "messageId": str(event.message),
             "attempts": str(event.attempts),
             "site": event.site,
             "removedBy": event.by if bounced else "",
@@ -319,7 +321,6 @@ class RecordFormat:
             "rcvSmtpUser": event.user,
             "rcvSourceIp": event.source_ip,
             "rcvDestinationIp": event.local_ip,
-            "messageId": str(event.message),
             "recipients": str(event.recipients),
             "size": str(event.size),
         }

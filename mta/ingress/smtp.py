@@ -24,6 +24,7 @@ from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
 from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
 from mta.smtp import replies
+from mta.smtp.dots import DataFault
 from mta.smtp.extensions import ServerOffer
 from mta.smtp.grammar import Auth, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
 from mta.smtp.server import NEED_DATA, Chunk, EndOfData, ServerSession
@@ -176,6 +177,7 @@ class SmtpConnection(asyncio.Protocol):
         service = self._service
         service.connections.add(self)
         service.counts.connections_in += 1
+        service.counts.connections_in_tls += self._listener.implicit_tls
         service.deadlines.watch(self)
         self.deadline = self._loop.time() + ANSWER_TIMEOUT_S
         transport.pause_reading()
@@ -186,6 +188,7 @@ class SmtpConnection(asyncio.Protocol):
             self._session.receive(data)
             self._pump()
         except ProtocolError:
+            self._service.counts.protocol_errors_in += 1
             self.close_with(replies.TLS_PIPELINED)
         except Exception:  # the task border of this connection (architecture.md section 7)
             logger.exception(
@@ -216,6 +219,7 @@ class SmtpConnection(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         """The client, or we, took too long."""
+        self._service.counts.connections_in_timed_out += 1
         slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
         self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
 
@@ -245,6 +249,7 @@ class SmtpConnection(asyncio.Protocol):
         if self._transport is None:
             return
         if refusal is not None:
+            self._service.counts.connections_in_refused += 1
             self.close_with(refusal)
             return
         self._is_held = False
@@ -273,6 +278,7 @@ class SmtpConnection(asyncio.Protocol):
             if not self._pumping:
                 self._pump()
         except ProtocolError:
+            self._service.counts.protocol_errors_in += 1
             self.close_with(replies.TLS_PIPELINED)
         except Exception:  # a task border: answers come from commits and threads, too
             logger.exception(
@@ -297,16 +303,13 @@ class SmtpConnection(asyncio.Protocol):
             if not session.wants_read:
                 transport.pause_reading()
                 return
-        elif self._arrival is not None:
-            self.deadline = min(
-                now + self._client.rules.command_timeout,
-                self._rate_deadline(),
-                self._transaction_deadline,
-            )
         else:
-            self.deadline = min(
-                now + self._client.rules.command_timeout, self._transaction_deadline
-            )
+            deadline = now + self._listener.rules.command_timeout
+            if self._arrival is not None:
+                deadline = min(deadline, self._rate_deadline())
+            if deadline > self._transaction_deadline:
+                deadline = self._transaction_deadline
+            self.deadline = deadline
         held = self._is_held or self._service.intake.memory.is_full
         if not held and not transport.is_reading():
             transport.resume_reading()
@@ -315,8 +318,8 @@ class SmtpConnection(asyncio.Protocol):
         assert self._arrival is not None
         return (
             self._data_started
-            + min(RATE_GRACE_S, self._client.rules.command_timeout)
-            + self._arrival.size / self._client.rules.min_data_rate
+            + min(RATE_GRACE_S, self._listener.rules.command_timeout)
+            + self._arrival.size / self._listener.rules.min_data_rate
         )
 
     # -- events -------------------------------------------------------------------------------------------------
@@ -357,14 +360,19 @@ class SmtpConnection(asyncio.Protocol):
             return
         if secured is None:
             return
+        self._service.counts.connections_in_tls += 1
         self._transport = secured
         self._is_held = False
         self._flush()
 
     def _take_auth(self, event: Auth) -> None:
         def answered(reply: Reply) -> None:
+            counts = self._service.counts
             if reply.code == 235:
                 self._client.peer.user = event.user
+                counts.auth_succeeded += 1
+            else:
+                counts.auth_failed += reply.code == 535  # not where we were too busy to look
             self._answer(reply)
 
         self._service.gate.authenticate(self._client, event.user, event.password, answered)
@@ -374,8 +382,10 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._mail = event
                 self._transaction_deadline = (
-                    self._loop.time() + self._client.rules.transaction_timeout
+                    self._loop.time() + self._listener.rules.transaction_timeout
                 )
+            else:
+                self._service.counts.commands_in_refused += 1
             self._answer(refusal or replies.SENDER_OK)
 
         self._service.gate.mail(self._client, event, answered)
@@ -384,6 +394,8 @@ class SmtpConnection(asyncio.Protocol):
         def answered(refusal: Reply | None) -> None:
             if refusal is None:
                 self._recipients.append(event)
+            else:
+                self._service.counts.commands_in_refused += 1
             self._answer(refusal or replies.RECIPIENT_OK)
 
         self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
@@ -425,13 +437,21 @@ class SmtpConnection(asyncio.Protocol):
         self._transaction_deadline = float("inf")
         if event.fault is not None:
             arrival.discard()
+            counts = self._service.counts
+            counts.messages_in_refused += 1
+            counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
             self._answer(event.fault.reply)
         else:
             arrival.finish(self._stored)
 
     def _stored(self, reply: Reply) -> None:
+        counts = self._service.counts
         if reply.code == 250:
-            self._service.counts.messages_in += 1
+            counts.messages_in += 1
+        elif reply.code >= 500:
+            counts.messages_in_refused += 1
+        else:
+            counts.messages_in_deferred += 1
         self._answer(reply)
         if self._service.is_stopping:
             self.close_with(replies.SHUTTING_DOWN)

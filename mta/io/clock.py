@@ -10,12 +10,13 @@ import time
 class Clock:
     """Seconds since the epoch that never jump."""
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    def __init__(self, offset: float | None = None) -> None:
+        """`offset`: that of another process's clock, so that both mean the same by a time."""
+        self.offset = time.time() - time.monotonic() if offset is None else offset
 
     def now(self) -> float:
         """Seconds since the epoch as counted since start; never goes back."""
-        return self._offset + time.monotonic()
+        return self.offset + time.monotonic()
 
     def wall(self) -> float:
         """Seconds since the epoch as the machine believes them now."""
@@ -23,4 +24,4 @@ class Clock:
 
     def to_loop_time(self, at: float) -> float:
         """The event loop's time (`loop.time()`, monotonic) for a `now()` time."""
-        return at - self._offset
+        return at - self.offset

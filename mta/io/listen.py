@@ -1,6 +1,7 @@
 """Listening sockets and the acceptor: it accepts, and passes each connection on to whoever adopts it.
 
-The supervisor will hold these and pass connections to workers; with one process the adopter lives next door.
+The supervisor opens them, or takes those that the service manager holds open for it over restarts (`mta.io.inherit`). While
+nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-Adopt = Callable[[socket.socket], None]
+Adopt = Callable[[socket.socket], bool]  # False: nobody can take it now
 
 BACKLOG = 1024
 ACCEPTS_A_TURN = 64  # more would keep the loop from everything else during a flood
@@ -49,6 +50,7 @@ class Acceptor:
         self._loop = loop
         self._sock = sock
         self._adopt = adopt
+        self._unplaced: socket.socket | None = None  # accepted, and nobody could take it
         self._loop.add_reader(sock.fileno(), self._accept)
 
     @property
@@ -57,10 +59,26 @@ class Acceptor:
         return name[0], name[1]
 
     def close(self) -> None:
-        """Stop accepting and give the address back."""
+        """Stop accepting and close our descriptor; the address is free once nobody else holds the socket.
+
+        Never `shutdown()`: that would end the socket for the service manager too, which holds it open for our successor, and
+        refuse the clients that wait in its backlog.
+        """
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
+        if self._unplaced is not None:
+            self._unplaced.close()
+
+    def resume(self) -> None:
+        """Somebody can adopt again."""
+        if self._sock.fileno() < 0:
+            return
+        if self._unplaced is not None:
+            if not self._adopt(self._unplaced):
+                return
+            self._unplaced = None
+        self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_A_TURN):
@@ -71,14 +89,21 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                self._loop.remove_reader(self._sock.fileno())
-                self._loop.call_later(REST_S, self._resume)
+                self._rest()
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._adopt(connection)
+            if not self._adopt(connection):
+                self._unplaced = connection
+                self._rest()
+                return
 
-    def _resume(self) -> None:
-        if self._sock.fileno() >= 0:
-            self._loop.add_reader(self._sock.fileno(), self._accept)
+    def _rest(self) -> None:
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.call_later(REST_S, self._tried)
+
+    def _tried(self) -> None:
+        self.resume()
+        if self._unplaced is not None:
+            self._loop.call_later(REST_S, self._tried)

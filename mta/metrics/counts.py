@@ -38,7 +38,9 @@ class Counts:
     bytes_in: int = _count("Bytes of accepted messages.")
     messages_in_refused: int = _count("Messages refused for good at the end of DATA (5xx).")
     messages_in_deferred: int = _count("Messages refused for now at the end of DATA (4xx).")
-    commands_in_refused: int = _count("MAIL and RCPT commands refused (4xx or 5xx).")
+    commands_in_refused: int = _count(
+        "MAIL and RCPT commands refused by a rule, a limit or the state of the house."
+    )
     data_faults: int = _count("Messages with a bare CR, a bare LF or a NUL: possible smuggling.")
     protocol_errors_in: int = _count("Feeder connections closed for breaking the protocol.")
 
@@ -46,9 +48,10 @@ class Counts:
     connections_out: int = _count("Connections opened to next hops.")
     connections_out_failed: int = _count("Connections to next hops that failed before MAIL.")
     connections_out_tls: int = _count("TLS handshakes completed with next hops.")
-    connections_out_tls_failed: int = _count("TLS handshakes with next hops that failed.")
-    transactions_out: int = _count("Messages handed to a next hop, whatever it answered.")
-    bytes_out: int = _count("Bytes of messages handed to next hops.")
+    transactions_out: int = _count(
+        "Messages given to a connection to a next hop, whatever it answered."
+    )
+    bytes_out: int = _count("Bytes of those messages.")
     delivered: int = _count("Recipients a next hop took responsibility for.")
     deferred: int = _count("Attempts for a recipient that ended with not now.")
     bounced: int = _count("Recipients given up because of a reply, theirs or ours.")
@@ -56,21 +59,16 @@ class Counts:
     deleted: int = _count("Recipients deleted by an administrator.")
     queues_deferred: int = _count("Failures of a connection, a site or DNS that postponed a queue.")
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
-    protocol_errors_out: int = _count("Next hop connections closed for breaking the protocol.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009
     deferrals_by_category: dict[str, int] = _count_by("category", "Deferred attempts, by category.")  # noqa: RUF009
 
     # Between
-    signatures: int = _count("DKIM signatures made.")
     body_cache_hits: int = _count("Bodies delivered from memory.")
     body_cache_misses: int = _count("Bodies read back from the spool for delivery.")
-    dns_lookups: int = _count("DNS questions asked of the servers.")
-    dns_cache_hits: int = _count("DNS questions answered from the cache.")
-    dns_failures: int = _count("DNS questions without a usable answer (time-out, SERVFAIL).")
-    leases_granted: int = _count("Leases for connections granted by the governor.")
-    leases_wanted: int = _count("Requests for a lease that had to wait.")
-    scheduler_steps: int = _count("Steps of the scheduler: in proportion to what changed.")
     bugs: int = _count("Faults of our own, caught at a task's border; each is in the log.")
+    stalls: int = _count(
+        "Queues found with due work, no reason to wait and no attempt for a minute."
+    )
 
 
 def add_to(by_label: dict[str, int], label: str) -> None:

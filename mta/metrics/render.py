@@ -1,119 +1,74 @@
-"""The page that Prometheus reads: counters, gauges and histograms, rendered by prometheus-client at
-each scrape.
+"""The page that Prometheus reads, rendered by prometheus-client from the snapshots of all workers.
 
-Nothing is registered globally and nothing of prometheus-client stands on the hot path: a `Page`
-knows where the numbers are, and asks for them when it is rendered. Gauges are functions, so what is
-true now (entries queued, connections open) is not counted a second time.
+Nothing is registered globally and nothing of prometheus-client stands on the hot path: what is counted are plain integers, and
+names and labels are put to them here, at each scrape. What no worker knows is not shown.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from mta.metrics.counts import PREFIX, Counts, describe_counts
-from mta.metrics.histogram import Histogram
+from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Kind, Metric, Snapshot
+from mta.metrics.counts import PREFIX
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# A plain number, or one for each value of the gauge's label.
-Reading = float | Mapping[str, float]
 
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """A number that is true now: `read` is called at each scrape, on the thread that renders."""
-
-    name: str
-    help: str
-    read: Callable[[], Reading]
-    label: str = ""
-
-
-class Page:
-    """All numbers of one process. Build it once; `render` as often as somebody asks."""
-
-    def __init__(self, version: str) -> None:
-        self._version = version
-        self._counts: list[tuple[str, Counts]] = []
-        self._gauges: list[Gauge] = []
-        self._histograms: list[tuple[str, str, Histogram]] = []
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Scrape(self._collect))
-
-    def add_counts(self, worker: str, counts: Counts) -> None:
-        """Show these counters with the label `worker`."""
-        self._counts.append((worker, counts))
-
-    def add_gauge(self, gauge: Gauge) -> None:
-        """Show this number; its name is without the prefix."""
-        self._gauges.append(gauge)
-
-    def add_histogram(self, name: str, help_text: str, histogram: Histogram) -> None:
-        """Show these buckets; the name is without the prefix and ends in its unit (`_seconds`)."""
-        self._histograms.append((name, help_text, histogram))
-
-    def render(self) -> bytes:
-        """The whole page in the text format; send it as `CONTENT_TYPE`."""
-        return generate_latest(self._registry)
-
-    def _collect(self) -> Iterable[Metric]:
-        info = GaugeMetricFamily(
-            f"{PREFIX}build_info", "Which release this is.", labels=["version"]
-        )
-        info.add_metric([self._version], 1)
-        yield info
-        yield from self._collect_counts()
-        for gauge in self._gauges:
-            yield _gauge_family(gauge)
-        for name, help_text, histogram in self._histograms:
-            yield _histogram_family(PREFIX + name, help_text, histogram)
-
-    def _collect_counts(self) -> Iterable[Metric]:
-        for one in describe_counts():
-            labels = ["worker", one.label] if one.label else ["worker"]
-            family = CounterMetricFamily(PREFIX + one.name, one.help, labels=labels)
-            for worker, counts in self._counts:
-                value = getattr(counts, one.name)
-                if one.label:
-                    for label, number in tuple(value.items()):
-                        family.add_metric([worker, label], number)
-                else:
-                    family.add_metric([worker], value)
-            yield family
+def render(server: Snapshot, workers: Mapping[int, Snapshot | None]) -> bytes:
+    """The whole page in the text format; send it as `CONTENT_TYPE`. A worker without a snapshot did not answer."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Scrape(server, workers))
+    return generate_latest(registry)
 
 
 class _Scrape(Collector):
-    """What prometheus-client wants of a collector: to be asked."""
+    """What prometheus-client wants of a collector: to be asked, once."""
 
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
+    def __init__(self, server: Snapshot, workers: Mapping[int, Snapshot | None]) -> None:
+        up = {str(number): int(each is not None) for number, each in workers.items()}
+        self._server = {**server, "worker_up": up}
+        self._workers = {
+            str(number): each for number, each in sorted(workers.items()) if each is not None
+        }
 
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
+    def collect(self) -> Iterable[Family]:
+        for metric in SERVER_METRICS:
+            yield _family(metric, [([], self._server.get(metric.name))], [])
+        for metric in WORKER_METRICS:
+            values = [([name], each.get(metric.name)) for name, each in self._workers.items()]
+            yield _family(metric, values, ["worker"])
 
 
-def _gauge_family(gauge: Gauge) -> GaugeMetricFamily:
-    labels = [gauge.label] if gauge.label else []
-    family = GaugeMetricFamily(PREFIX + gauge.name, gauge.help, labels=labels)
-    reading = gauge.read()
-    if isinstance(reading, Mapping):
-        for label, number in reading.items():
-            family.add_metric([label], number)
-    else:
-        family.add_metric([], reading)
+def _family(metric: Metric, values: list[tuple[list[str], Any]], labels: list[str]) -> Family:
+    """One name with its samples; `values`: the values of `labels`, and what the snapshot says."""
+    labels = [*labels, metric.label] if metric.label else labels
+    name = PREFIX + metric.name
+    if metric.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(name, metric.help, labels=labels)
+        for of, value in values:
+            if value is not None:
+                histogram.add_metric(of, buckets=_buckets(value), sum_value=value["sum"])
+        return histogram
+    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(name, metric.help, labels=labels)
+    for of, value in values:
+        if isinstance(value, Mapping):
+            for label, number in value.items():
+                family.add_metric([*of, label], number)
+        elif value is not None:
+            family.add_metric(of, value)
     return family
 
 
-def _histogram_family(name: str, help_text: str, histogram: Histogram) -> HistogramMetricFamily:
+def _buckets(value: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Cumulative, as Prometheus wants them."""
     buckets = []
     below = 0
-    for edge, count in zip((*histogram.edges, None), tuple(histogram.counts), strict=True):
+    for edge, count in zip((*value["edges"], None), value["counts"], strict=True):
         below += count
         buckets.append(("+Inf" if edge is None else str(edge), float(below)))
-    family = HistogramMetricFamily(name, help_text)
-    family.add_metric([], buckets=buckets, sum_value=histogram.sum)
-    return family
+    return buckets

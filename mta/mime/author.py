@@ -8,6 +8,7 @@ author's would be worse than none.
 """
 
 import re
+from functools import lru_cache
 
 import idna
 
@@ -32,7 +33,8 @@ def author_domain(from_value: bytes) -> str:
     """
     plain = _NAMED.fullmatch(from_value) or _BARE.fullmatch(from_value)
     if plain is not None:
-        return _a_label(plain[1])
+        # What is remembered is short: a domain, and the dot it may end with.
+        return _a_label(plain[1]) if len(plain[1]) <= _MAX_DOMAIN + 1 else ""
     if len(from_value) > _MAX_VALUE:
         return ""
     return _a_label(_first_domain(from_value))
@@ -110,6 +112,7 @@ def _domain_of(mailbox: bytearray) -> bytes:
     return b".".join(label.strip() for label in bytes(domain).split(b"."))
 
 
+@lru_cache(maxsize=256)  # few domains send; at most _MAX_TEXT bytes each
 def _a_label(domain: bytes) -> str:
     """A domain as DNS knows it; "" if it is none, or an address literal."""
     try:

@@ -19,10 +19,12 @@ _FOLD_STARTS = (b" ", b"\t")
 _COLON = 58
 
 # RFC 5322 §3.6.8: a name is printable ASCII without colon. Possessive (`++`): no line is tried
-# twice, so the time is linear whatever stands there.
-_WELL_FORMED = re.compile(rb"(?:[!-9;-~]++:.*+\n(?:[ \t].*+\n)*+)*+")
-_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:.*+\n(?:[ \t].*+\n)*+)*+")
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:.*+\n(?:[ \t].*+\n)*+")
+# twice, so the time is linear whatever stands there. Groups are not possessive: nothing follows
+# them that could fail and send the search back, and Python before 3.11.5 (Debian 12 has 3.11.2)
+# puts the end of a match wrong when a possessive group ends in the middle of a line.
+_WELL_FORMED = re.compile(rb"(?:[!-9;-~]++:.*+\n(?:[ \t].*+\n)*)*")
+_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:.*+\n(?:[ \t].*+\n)*)*")
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:.*+\n(?:[ \t].*+\n)*")
 # RFC 5322 §4.5: obsolete syntax allows WSP between the name and the colon.
 _OBSOLETE_COLON = re.compile(rb"(?<=\r\n)([!-9;-~]++)([ \t]++):")
 _NAME = re.compile(r"[!-9;-~]+")
@@ -39,12 +41,16 @@ def split_message(data: bytes) -> tuple[bytes, bytes]:
     5322 §2.1: the body is optional); whether the block holds fields at all, `HeaderIndex.broken_at`
     says.
     """
+    end = header_length(data)
+    return data[:end], data[end:]
+
+
+def header_length(data: bytes) -> int:
+    """Where `split_message` splits, for who has no use for a copy of the rest."""
     if data.startswith(CRLF):
-        return b"", data
+        return 0
     end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return data, b""
-    return data[: end + 2], data[end + 2 :]
+    return len(data) if end < 0 else end + 2
 
 
 class HeaderIndex:

@@ -11,6 +11,7 @@ ever passes.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -85,6 +86,7 @@ def normalise_domain(text: str) -> str:
     raise AddressError(_why_no_domain(domain))
 
 
+@lru_cache(maxsize=4096)  # 0.1 µs instead of 0.5 for the domains that most mail goes to
 def is_domain(text: str) -> bool:
     """Whether `text` is a domain as `normalise_domain` returns it."""
     return len(text) <= MAX_DOMAIN and _DOMAIN.fullmatch(text) is not None

@@ -1,5 +1,6 @@
 """The envelope and its parts: sender, recipients, message, and the name of a queue (RFC 5321, RFC 3461)."""
 
+import re
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import NamedTuple
@@ -24,6 +25,32 @@ def parse_queue_key(text: str, default_vmta: str = "default") -> QueueKey:
     if not domain:
         raise ValueError("a queue is named domain/vmta, for example gmail.com/default")
     return QueueKey(domain, vmta or default_vmta)
+
+
+# Of a spool's UUID, how much a message id carries: two of 100 spools agree with a chance of one in a million.
+SPOOL_DIGITS_OF_ID = 8
+_MESSAGE_ID = re.compile(r"(?:([0-9a-f]{8,32})-)?([0-9]{1,18})", re.ASCII)
+
+
+def format_message_id(spool: str, number: int) -> str:
+    """`1f2e3d4c-17`: how a message is named to everybody – its feeder, its trace field, the operator, the records.
+
+    `spool` is the UUID of its spool, for a number is unique within that alone.
+    """
+    return f"{spool[:SPOOL_DIGITS_OF_ID]}-{number}"
+
+
+def parse_message_id(text: str) -> tuple[str, int]:
+    """The first digits of the spool's UUID ("": not named) and the number. Raises ValueError."""
+    found = _MESSAGE_ID.fullmatch(text.strip().lower())
+    if found is None or not int(found[2]):
+        raise ValueError(f"{text!r} is no message id; they look like 1f2e3d4c-17, or 17")
+    return found[1] or "", int(found[2])
+
+
+def is_message_id(text: str) -> bool:
+    """Whether this names a message, and not a queue or anything else."""
+    return _MESSAGE_ID.fullmatch(text.strip().lower()) is not None
 
 
 class Content(IntFlag):

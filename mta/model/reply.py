@@ -34,6 +34,8 @@ class Reply:
     def encode(self) -> bytes:
         """The reply as bytes for the wire: each line `code[- ][enhanced ]text CRLF`."""
         enhanced = self.enhanced + " " if self.enhanced else ""
+        if len(self.lines) == 1:
+            return f"{self.code} {enhanced}{self.lines[0]}\r\n".encode("utf-8", "replace")
         last = len(self.lines) - 1
         return "".join(
             f"{self.code}{'-' if n < last else ' '}{enhanced}{line}\r\n"

@@ -65,6 +65,11 @@ class Admission:
         self._vmtas = vmtas
         self._max_recipients = rules.max_recipients
         self._max_size = rules.max_size
+        # Of a message's header, in lower case: they ask for a virtual MTA, name a job, and are taken out.
+        self.control_fields = (
+            rules.vmta_header.lower().encode(),
+            rules.job_header.lower().encode(),
+        )
 
     def peer(self, address: str) -> Peer:
         """The peer at this IP address, as the socket shows it; a mapped IPv4 address is IPv4.

@@ -153,6 +153,9 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
+    watchdog_timeout: float = (
+        30.0  # a process that is silent for so long is ended and started again
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,13 @@ class AccountingRules:
     max_size: int = 262_144_000
     rotate_daily: bool = True  # at midnight UTC
     place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRules:
+    """The page of numbers for Prometheus."""
+
+    address: str = ""  # "127.0.0.1:9090"; "": none
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,10 +114,11 @@ class AskTokens:
 
 @dataclass(frozen=True, slots=True)
 class ReturnTokens:
-    """So many attempts were not made (`Governor.return_tokens`). Not answered."""
+    """So many attempts were not made (`Governor.return_tokens`); they could have been until then. Not answered."""
 
     rates: RateDemand
     count: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,20 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the schedulers of all other workers how this destination stands; there it is `Scheduler.heard`. Not answered.
+
+    `attempts`: failures in a row, 0: it works; `until`: no new connection before.
+    """
+
+    site: str
+    vmta: str
+    until: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Call `next_actions` again at this time at the latest. Replaces the one before."""
 
@@ -207,6 +222,7 @@ Action = (
     | Postpone
     | Evict
     | GiveUp
+    | Tell
     | WakeAt
 )
 

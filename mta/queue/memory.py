@@ -125,8 +125,7 @@ class Memory:
             return  # not known yet
         rates = tuple((name, rate) for name, rate, _ in self._book.rate_keys(key, site))
         if rates != queue.attempt_rates and queue.tokens:
-            self._actions.append(actions.ReturnTokens(queue.attempt_rates, queue.tokens))
-            queue.tokens = 0
+            self._return_tokens(queue)
         queue.attempt_rates = rates
         queue.connect_rates = tuple(
             (name, rate) for name, rate, _ in self._book.connection_rate_keys(key, site)
@@ -138,6 +137,11 @@ class Memory:
             None  # another book may see another site behind the same hosts
         )
         self._go_to(queue, queue.site)
+
+    def _return_tokens(self, queue: Queue) -> None:
+        rates, until = queue.attempt_rates, queue.tokens_until
+        self._actions.append(actions.ReturnTokens(rates, queue.tokens, until))
+        queue.tokens = 0
 
     # The one queue that tries a destination
 

@@ -98,6 +98,7 @@ class Queue:
         "alarm",
         "ask",
         "attempt_rates",
+        "begun",
         "connect_rates",
         "connections",
         "destination",
@@ -131,6 +132,7 @@ class Queue:
         "site",
         "state",
         "suspect",
+        "token_block",
         "tokens",
         "tokens_until",
         "turn",
@@ -148,6 +150,7 @@ class Queue:
         # Entries.
         self.ready: deque[Entry] = deque()
         self.groups = 0  # runs of one message in `ready`: about the number of transactions
+        self.begun = 0  # batches, ever: one that stands still shows by it
         self.known: set[int] = set()
         self.flying: dict[Entry, Connection | None] = {}  # None: given up without an attempt
         # The disk.
@@ -172,6 +175,7 @@ class Queue:
         # Rates.
         self.attempt_rates: tuple[tuple[str, Rate], ...] = ()
         self.connect_rates: tuple[tuple[str, Rate], ...] = ()
+        self.token_block = 1  # how many are asked for at once
         self.tokens = 0
         self.tokens_until = 0.0
         self.ask = 0  # the number of the running AskTokens

@@ -13,7 +13,7 @@ Nothing is forgotten: see `queue.Queue` on where an entry can be. Nothing is sen
 number, or was settled while the read ran.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mta.model.envelope import Entry, QueueKey
@@ -81,6 +81,22 @@ class Scheduler(Connecting):
             return explain_evicted(key, stored, self._book, now)
         return explain_queue(queue, self._book, self._desk, self._resolves, now)
 
+    def due_work(self) -> Iterator[tuple[QueueKey, int]]:
+        """See `mta.queue.stalls`."""
+        for queue in self._queues.values():
+            if queue.ready and not queue.flying:
+                yield queue.key, queue.begun
+
+    def busiest(self, limit: int) -> list[tuple[QueueKey, int, int, int]]:
+        """The queues in memory with the most to do: key, ready, in flight, connections."""
+        rows = [
+            (queue.key, len(queue.ready), len(queue.flying), len(queue.connections))
+            for queue in self._queues.values()
+            if queue.ready or queue.flying
+        ]
+        rows.sort(key=lambda row: -row[1])
+        return rows[:limit]
+
     # The hot path: four calls a message
 
     def add(self, entries: Iterable[Entry], now: float) -> None:
@@ -136,6 +152,7 @@ class Scheduler(Connecting):
         if conn.is_idle:
             self._wake(conn)
         conn.served += 1
+        queue.begun += 1
         flying = queue.flying
         entry = ready.popleft()
         message = entry.message
@@ -338,7 +355,7 @@ class Scheduler(Connecting):
         for conn in list(cell.idle) if cell.room_wanted > 0 else ():
             if cell.room_wanted <= 0:
                 break
-            if not conn.queue.ready or conn.queue.ask:  # else it was just opened, or will be woken
+            if self._may_spare(conn, now):
                 self._close(conn, "others wait for a connection")
         self._mark_all(self._desk.next_parked([cell]))
 
@@ -357,6 +374,7 @@ class Scheduler(Connecting):
             destination.is_proven = True
             if not destination.attempts:
                 self._end_probe(destination)
+                self._actions.append(actions.Tell(queue.site, queue.key.vmta))
         self._rest_idle(conn, now)
         self._mark(queue)
 
@@ -392,13 +410,25 @@ class Scheduler(Connecting):
         self._mark(queue)
         self._mark_all(self._desk.next_parked(conn.cells))
 
+    def heard(self, tale: actions.Tell) -> None:
+        """Another worker found that this destination fails, or that it works. What works here is not doubted for that."""
+        destination = self._destinations.named(tale.site, tale.vmta)
+        if not tale.attempts:
+            destination.works()
+            destination.is_proven = True
+            self._end_probe(destination)
+        elif not destination.working and tale.until > destination.until:
+            destination.attempts, destination.until = tale.attempts, tale.until
+            destination.reason = tale.reason
+            destination.is_proven = False
+
     def tokens(self, ask: int, count: int, until: float, now: float) -> None:
         """Answers AskTokens: so many attempts may start until then."""
         queue, rates = self._asks.pop(ask)
         if queue.ask == ask:
             queue.ask = 0
         if self._queues.get(queue.key) is not queue or queue.attempt_rates != rates:
-            self._actions.append(actions.ReturnTokens(rates, count))
+            self._actions.append(actions.ReturnTokens(rates, count, until))
             self._mark(queue)
             return
         queue.tokens += count

@@ -53,6 +53,7 @@ class Trouble(Memory):
         if destination.attempts or destination.suspect:
             destination.works()
             self._end_probe(destination)
+            self._actions.append(actions.Tell(queue.site, queue.key.vmta))
             self._mark(queue)
         if queue.state.mode != "normal" or queue.state.attempts:
             queue.state = QueueState(queue.key)
@@ -76,6 +77,8 @@ class Trouble(Memory):
             delay = backoff_delay(policy.backoff_initial, policy.backoff_cap, attempts, queue.key)
             destination.attempts, destination.until = attempts, now + delay
             destination.reason = str(outcome.reply)
+            told = (destination.until, destination.attempts, destination.reason)
+            self._actions.append(actions.Tell(queue.site, queue.key.vmta, *told))
         why = Deferred(outcome.reply, Extent.CONNECTION, local=outcome.local)
         self._postpone(queue, destination.until, destination.attempts, why)
         if destination.prober is queue or destination.prober is None:

@@ -80,8 +80,12 @@ class Destinations:
         self._known: dict[tuple[str, str], Destination] = {}
 
     def of(self, site: str, key: QueueKey) -> Destination:
-        """The destination of this queue; a new one is unproven."""
-        name = (site, key.vmta)
+        """The destination of this queue."""
+        return self.named(site, key.vmta)
+
+    def named(self, site: str, vmta: str) -> Destination:
+        """The destination of this name; a new one is unproven."""
+        name = (site, vmta)
         found = self._known.pop(name, None)
         if found is None:
             if len(self._known) >= MAX_DESTINATIONS:

@@ -1,19 +1,26 @@
 """What one worker answers to the operator: the `WorkerFace` of the control verbs, over a `Worker` in this process."""
 
 import asyncio
+import functools
 from asyncio import wrap_future
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mta.config.show import write_value
-from mta.model.envelope import QueueKey
+from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
+from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
-from mta.spool.words import Filter, Listed, QueueRow
+from mta.runtime.worker_queues import WorkerQueues
+from mta.spool.queries import Queries
+from mta.spool.store import Spool
+from mta.spool.words import Filter, Listed
 
 Row = dict[str, Any]
 ENTRIES_OF_A_MESSAGE = 1000
+CHUNK = 1000
 
 
 class WorkerFront:
@@ -21,6 +28,8 @@ class WorkerFront:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._readings = Readings(worker)
+        self._queues = WorkerQueues(worker)
 
     @property
     def number(self) -> int:
@@ -67,23 +76,29 @@ class WorkerFront:
             "licence": "lab" if worker.settings.server.lab else "unlimited",
         }
 
+    async def metrics(self) -> Row:
+        """Every number of the metrics page."""
+        return await self._readings.snapshot()
+
     async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
-        """The queues whose name holds `match`; the first `limit` in this order, and how many there are."""
-        rows: list[Row] = []
-        total = 0
-        for spool in self._worker.spools.values():
-            found, page = await wrap_future(spool.queue_table(limit, sort, match))
-            total += found
-            rows.extend(self._queue_row(row) for row in page)
-        return total, rows
+        """How many queues have `match` in their names, and the first `limit` in this order."""
+        return await self._queues.queues(sort=sort, limit=limit, match=match)
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        """The rows of those of these queues that there are."""
+        return await self._queues.queues_named(keys)
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        """The names of up to `limit` queues that match."""
+        return await self._queues.queue_names(match, limit)
 
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue: its row, why it waits, its policy with the place of each value."""
         worker = self._worker
-        _, rows = await self.queues(sort="domain", limit=100, match=str(key))
-        row = next((each for each in rows if each["queue"] == str(key)), None)
-        if row is None:
+        rows = await self.queues_named([key])
+        if not rows:
             return None
+        row = rows[0]
         book, site = worker.settings.book, worker.scheduler.site(key)
         return {
             **row,
@@ -118,22 +133,29 @@ class WorkerFront:
         return due
 
     async def messages(self, which: Filter, limit: int) -> list[Row]:
-        """Queued recipients that match."""
+        """Queued recipients that match, up to `limit` of each spool."""
         rows: list[Row] = []
         for spool in self._worker.spools.values():
             found = await wrap_future(spool.list_messages(which, limit))
-            rows.extend(_listed_row(each) for each in found)
+            rows.extend(_listed_row(spool.uuid, each) for each in found)
         return rows
+
+    async def count(self, which: Filter) -> int:
+        """How many recipients match, searched in pieces: nothing else waits for it."""
+        now = self._worker.clock.now()
+        return sum([await _count(spool, which, now) for spool in self._worker.spools.values()])
 
     async def delete(self, which: Filter) -> int:
         """Remove queued recipients."""
         claim = self._worker.claim
-        return sum(
+        deleted = sum(
             [
                 await wrap_future(spool.delete(which, claim))
                 for spool in self._worker.spools.values()
             ]
         )
+        self._worker.counts.deleted += deleted
+        return deleted
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
@@ -144,18 +166,16 @@ class WorkerFront:
         now = worker.clock.now()
         return [_wait_row(str(key), each) for each in worker.scheduler.explain(key, now, stored)]
 
-    async def explain_message(self, number: int) -> list[Row]:
-        """Every reason any recipient of the message waits for."""
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        """Every reason any recipient of the message waits for; `spool`: how its spool's UUID begins, "" any."""
         worker = self._worker
         now = worker.clock.now()
         rows: list[Row] = []
-        for spool in worker.spools.values():
-            found = await wrap_future(
-                spool.list_messages(Filter(message=number), ENTRIES_OF_A_MESSAGE)
-            )
-            for listed in found:
+        which = Filter(message=number, spool=spool)
+        for each in worker.spools.values():
+            for listed in await wrap_future(each.list_messages(which, ENTRIES_OF_A_MESSAGE)):
                 entry = listed.entry
-                name = f"{number} to {entry.address}"
+                name = f"{format_message_id(each.uuid, number)} to {entry.address}"
                 if listed.held:
                     what = f"held: {listed.hold_reason}"
                     rows.append({"what": what, "of": name, "until": None, "place": ""})
@@ -183,33 +203,21 @@ class WorkerFront:
             "candidates": [asdict(each) for each in route.candidates],
         }
 
-    def _queue_row(self, row: QueueRow) -> Row:
-        scheduler = self._worker.scheduler
-        ready, in_flight = scheduler.entries_in_memory(row.key)
-        return {
-            "queue": str(row.key),
-            "domain": row.key.domain,
-            "vmta": row.key.vmta,
-            "recipients": row.recipients,
-            "held": row.held,
-            "size_bytes": row.size_bytes,
-            "oldest_at": row.oldest_at,
-            "due": row.due,
-            "next_at": row.next_at,
-            "attempts": row.attempts,
-            "mode": row.mode,
-            "reason": row.reason,
-            "paused": row.paused,
-            "site": scheduler.site(row.key),
-            "ready": ready,
-            "in_flight": in_flight,
-            "connections": scheduler.connections_of(row.key),
-        }
+
+async def _count(spool: Spool, which: Filter, now: float) -> int:
+    count = 0
+    after: int | None = 0
+    while after is not None:
+        search = functools.partial(Queries.search, wanted=which, limit=CHUNK, after=after, now=now)
+        found, after = await wrap_future(spool.call(search))
+        count += len(found)
+    return count
 
 
-def _listed_row(listed: Listed) -> Row:
+def _listed_row(spool: str, listed: Listed) -> Row:
     entry, message = listed.entry, listed.entry.message
     return {
+        "id": format_message_id(spool, message.number),
         "message": message.number,
         "spool": message.spool,
         "recipient": entry.address,

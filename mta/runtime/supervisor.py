@@ -1,21 +1,22 @@
-"""The server: configuration, governor, listening sockets, worker, followers, control socket, signals.
+"""The supervisor: configuration, governor, listening sockets, control socket, signals; and the crew that does the work.
 
-With one worker all of it lives in one process; what is asked of the worker goes through the same contracts as if it did not.
+With one worker all of it lives in one process (`Solo`); with more, each worker and the followers have processes of their own
+(`Crew`), forked from a nursery that is opened before there is a loop. Here nothing depends on which.
+
 Exit codes: 0 stopped as asked, 75 the spool failed and a restart may help (EX_TEMPFAIL), 78 the configuration is wrong
 (EX_CONFIG).
 """
 
 import asyncio
 import functools
-import gc
 import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import msgspec
 import structlog
 import uvloop
 
@@ -23,32 +24,42 @@ from mta import __version__
 from mta.config.load import Settings, load
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
-from mta.control.verbs import Verbs
-from mta.follow.accounting import AccountingSink
-from mta.follow.cursors import CursorFile
-from mta.follow.follower import Follower, Followers, Pruning
+from mta.control.verbs import Verbs, WorkerFace
 from mta.io.clock import Clock
 from mta.io.files import make_directory
-from mta.io.listen import Acceptor, open_listener
-from mta.io.log import set_up_log
+from mta.io.http import HttpServer
+from mta.io.inherit import inherited_listeners, listening_sockets
+from mta.io.listen import Acceptor
 from mta.io.notify import Notifier
 from mta.model.errors import ConfigError, Problem, SpoolError
-from mta.runtime.front import WorkerFront
+from mta.runtime import follower_process, worker_process
+from mta.runtime.calls import CallFailed
+from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
-from mta.runtime.worker import Worker
+from mta.runtime.metrics_page import MetricsPage
+from mta.runtime.nursery import Nursery, open_nursery
+from mta.runtime.process import (
+    EXIT_CONFIG,
+    EXIT_OK,
+    EXIT_TEMPFAIL,
+    SWITCH_INTERVAL_S,
+    cores,
+    log_as_told,
+    tune_collector,
+)
+from mta.runtime.quotas import QuotaFile
+from mta.runtime.records import LocalRecords, Records, RemoteRecords
+from mta.runtime.solo import Solo
+from mta.spool.database import Lock
+from mta.spool.words import SpoolLocked
 
 logger = structlog.get_logger()
 
-EXIT_OK = 0
-EXIT_TEMPFAIL = 75
-EXIT_CONFIG = 78
-
-# The GIL is handed over at most this late: with the default 5 ms a commit beside a busy loop took 39 ms, with this 9 ms.
-SWITCH_INTERVAL_S = 0.0005
-QUOTAS = "quotas"  # the spool's meta entry in which hour and day counts are kept
 QUOTA_SAVE_S = 5.0
 DRAIN_TIMEOUT_S = 86_400.0
 BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
+ORPHANS_S = 60.0  # workers of a supervisor that was killed end their sessions before they go
+ORPHANS_LOOK_S = 0.2
 # What is read once, at the start. All other settings change with a reload.
 FIXED = (
     "spool_dir",
@@ -65,24 +76,6 @@ FIXED = (
 )
 
 
-def log_as_told(settings: Settings) -> None:
-    """Begin to log as the configuration says: where, from which level on, in which form."""
-    rules = settings.logging
-    stream = open(rules.path, "a", encoding="utf-8", buffering=1) if rules.path else None  # noqa: SIM115 - kept for ever
-    set_up_log("json" if rules.format == "json" else "logfmt", rules.level, stream)
-
-
-def tune_collector() -> None:
-    """Keep the garbage collector off the loop's back.
-
-    What lives now lives for ever: it need not be walked. Messages and entries form no cycles, so the young generations find
-    little; a walk through the oldest held the loop for 50 to 110 ms with 30,000 queues, so it happens once in a long while.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(5_000, 20, 1_000)
-
-
 def run(config: Path) -> int:
     """Serve until told to stop; the exit code. The configuration's mistakes go to standard error."""
     try:
@@ -91,28 +84,78 @@ def run(config: Path) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_CONFIG
     log_as_told(settings)
+    try:
+        passed = inherited_listeners(file=settings.file)
+    except ConfigError as error:
+        logger.error("cannot start", reason=str(error))
+        return EXIT_CONFIG
+    count = settings.server.workers or cores()
+    nursery = None
+    if count > 1:  # before there is a loop or a thread
+        lives = {"worker": worker_process.live, "follower": follower_process.live}
+        nursery = open_nursery(lives, not_theirs=passed)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return uvloop.run(Supervisor(config, settings).serve())
+    return uvloop.run(Supervisor(config, settings, count, nursery, passed).serve())
+
+
+class CrewFace(Protocol):
+    """Who does the work, near or far."""
+
+    broken: "asyncio.Future[BaseException]"
+
+    @property
+    def fronts(self) -> Sequence[WorkerFace]: ...
+
+    async def start(self) -> None: ...
+
+    def adopt(self, sock: socket.socket, listener: int) -> bool: ...
+
+    def processes(self) -> dict[str, int]: ...
+
+    async def reload(self, settings: Settings) -> None: ...
+
+    async def drain(self, within_s: float) -> None: ...
+
+    async def stop(self, within_s: float) -> None: ...
+
+    async def end(self) -> None: ...
 
 
 class Supervisor:
     """Everything a server is, from start to stop."""
 
-    def __init__(self, config: Path, settings: Settings) -> None:
+    def __init__(
+        self,
+        config: Path,
+        settings: Settings,
+        count: int = 1,
+        nursery: Nursery | None = None,
+        passed: Sequence[socket.socket] = (),
+    ) -> None:
+        """`count` workers; with more than one they are born in `nursery`. `passed`: listening sockets of the service manager."""
         self.config = config
         self.settings = settings
         self.clock = Clock()
+        self.started_at = self.clock.wall()
         self.stopping = asyncio.Event()
         self.drain = False
+        self._count = count
+        self._nursery = nursery
+        self._passed = passed
+        self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
-        self._followers: Followers | None = None
-        self._worker: Worker | None = None
+        self._lock: Lock | None = None
+        self._crew: CrewFace | None = None
+        self._records: Records | None = None
+        self._metrics: HttpServer | None = None
 
     async def serve(self) -> int:
         """Start everything, wait for the end, stop everything in the opposite order."""
+        if self._nursery is not None:
+            self._nursery.attach()
         try:
             await self._start()
         except (SpoolError, OSError, ConfigError) as error:
@@ -129,24 +172,21 @@ class Supervisor:
         settings, clock = self.settings, self.clock
         loop = asyncio.get_running_loop()
         self._make_directories()
+        self._lock = Lock(Path(settings.server.spool_dir) / "server.lock")
+        await wait_for_orphans(Path(settings.server.spool_dir))
         self.governor = Governor(
             clock=clock,
             post=loop.call_soon,
             call_at=lambda at, work: loop.call_at(clock.to_loop_time(at), work),
         )
-        self._worker = self.worker = Worker(
-            settings,
-            number=0,
-            governor=self.governor,
-            clock=clock,
-            records_behind=self._records_behind,
-        )
-        self._sockets = [open_listener(rules.address) for rules in settings.listeners]
-        self.governor.restore(msgspec.json.decode(await self.worker.meta(QUOTAS) or b"{}"))
-        self._start_followers()
+        self._quotas = QuotaFile(Path(settings.server.spool_dir))
+        self.governor.restore(self._quotas.read())
+        addresses = [rules.address for rules in settings.listeners]
+        self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
+        await self._start_crew()
         await self._start_control()
+        await self._start_metrics()
         self._open_listeners()
-        self.worker.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.shutdown)
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload_by_signal()))
@@ -157,6 +197,7 @@ class Supervisor:
             version=__version__,
             hostname=settings.server.hostname,
             listeners=[each.address for each in settings.listeners],
+            workers=self._count,
             lab=settings.server.lab,
         )
 
@@ -167,76 +208,79 @@ class Supervisor:
         for rules in self.settings.accounting:
             make_directory(Path(rules.path).parent, 0o755)
 
-    def _records_behind(self) -> bool:
-        return self._followers is not None and self._followers.is_behind
+    async def _start_crew(self) -> None:
+        settings, governor, clock = self.settings, self.governor, self.clock
+        if self._nursery is None:
+            self._crew = solo = Solo(settings, governor=governor, clock=clock)
+            self._records = LocalRecords(settings, list(solo.worker.spools.values()), clock)
+            await self._records.start()
+            await solo.start()
+            return
+        crew = Crew(
+            settings, count=self._count, nursery=self._nursery, governor=governor, clock=clock
+        )
+        crew.on_room = self._room
+        self._crew = crew
+        self._records = RemoteRecords(crew.records.asker)
+        await crew.start()
 
-    def _start_followers(self) -> None:
-        server = self.settings.server
-        cursors = CursorFile(Path(server.spool_dir) / "followers.sqlite")
-        pruning = Pruning()
-        sources = list(self.worker.spools.values())
-        followers = {
-            rules.name: Follower(
-                f"accounting.{rules.name}",
-                AccountingSink(rules),
-                sources,
-                cursors,
-                self.clock,
-                pruning,
-            )
-            for rules in self.settings.accounting
-        }
-        self._cursors = cursors
-        self._followers = Followers(followers, sources, server.max_event_bytes)
-        self._followers.start()
+    @property
+    def crew(self) -> CrewFace:
+        """Who does the work; there from the start on."""
+        assert self._crew is not None
+        return self._crew
 
     async def _start_control(self) -> None:
         registry = Registry()
-        Verbs(self, [WorkerFront(self.worker)]).register(registry)
+        Verbs(self, self.crew.fronts).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
         await self._control.start()
+
+    async def _start_metrics(self) -> None:
+        if self.settings.metrics.address:
+            page = MetricsPage(self, self.crew.fronts)
+            self._metrics = await page.open(self.settings.metrics.address)
 
     def _open_listeners(self) -> None:
         loop = asyncio.get_running_loop()
         for number, sock in enumerate(self._sockets):
-            adopt = functools.partial(self.worker.adopt, listener=number)
+            adopt = functools.partial(self.crew.adopt, listener=number)
             self._acceptors.append(Acceptor(loop, sock, adopt))
+
+    def _room(self) -> None:
+        """A worker takes clients again: those that wait at the door come in."""
+        for acceptor in self._acceptors:
+            acceptor.resume()
 
     async def _abandon(self) -> None:
         """A start that failed half-way: give back what was taken, so that the next start finds a clean end."""
         for sock in self._sockets:
             sock.close()
-        if self._followers is not None:
-            await asyncio.to_thread(self._followers.stop)
-        if self._worker is not None:
-            await self._worker.close_spools()
+        if self._records is not None:
+            await self._records.stop()
+        if self._crew is not None:
+            await self._crew.end()
+        self._let_go()
 
     # -- run ------------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
         """Until somebody stops us or the spool breaks; the watchdog and the quota counts meanwhile."""
         stopping = asyncio.ensure_future(self.stopping.wait())
-        while not stopping.done() and not self.worker.broken.done():
-            ends: list[asyncio.Future[Any]] = [stopping, self.worker.broken]
-            await asyncio.wait(
-                ends,
-                timeout=QUOTA_SAVE_S,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+        broken = self.crew.broken
+        while not stopping.done() and not broken.done():
+            ends: list[asyncio.Future[Any]] = [stopping, broken]
+            await asyncio.wait(ends, timeout=QUOTA_SAVE_S, return_when=asyncio.FIRST_COMPLETED)
             self._notifier.alive()
-            await self._save_quotas()
-        if self.worker.broken.done():
+            await self._quotas.save(self.governor.snapshot())
+        if broken.done():
             # After a failed fsync nothing in the page cache can be trusted: only a new start reads the disk.
-            error = self.worker.broken.result()
-            logger.critical(
-                "the spool failed; stopping to start again from the disk", error=str(error)
-            )
+            error = broken.result()
+            what = "spool" if self._nursery is None else "nursery"
+            text = f"the {what} failed; stopping to start again from the disk"
+            logger.critical(text, error=str(error))
             self._exit_code = EXIT_TEMPFAIL
         stopping.cancel()
-
-    async def _save_quotas(self) -> None:
-        if not self.worker.broken.done():
-            await self.worker.put_meta(QUOTAS, msgspec.json.encode(self.governor.snapshot()))
 
     async def _stop(self) -> None:
         logger.info("stopping", drain=self.drain)
@@ -244,34 +288,50 @@ class Supervisor:
         for acceptor in self._acceptors:
             acceptor.close()
         if self._exit_code == EXIT_OK and self.drain:
-            await self.worker.drain(DRAIN_TIMEOUT_S, lambda: self.drain)  # a second stop ends it
+            await self._drain()
         self._notifier.stopping()  # not before: a drain may take longer than a service manager waits for a stop
-        await self.worker.stop(within_s if self._exit_code == EXIT_OK else BROKEN_STOP_S)
-        await self._save_quotas()
+        await self.crew.stop(within_s if self._exit_code == EXIT_OK else BROKEN_STOP_S)
+        await self._quotas.save(self.governor.snapshot())
         await self._control.close()
-        if self._followers is not None:
-            await asyncio.to_thread(self._followers.stop)
-        self._cursors.close()
-        await self.worker.close_spools()
+        if self._metrics is not None:
+            await self._metrics.close()
+        if self._records is not None:
+            await self._records.stop()
+        await self.crew.end()
+        self._let_go()
         logger.info("stopped")
+
+    async def _drain(self) -> None:
+        """Until nothing is due; a second stop ends it."""
+        draining = asyncio.ensure_future(self.crew.drain(DRAIN_TIMEOUT_S))
+        over = asyncio.ensure_future(self._drain_over.wait())
+        await asyncio.wait([draining, over], return_when=asyncio.FIRST_COMPLETED)
+        for each in (draining, over):
+            each.cancel()
+        await asyncio.gather(draining, over, return_exceptions=True)
+
+    def _let_go(self) -> None:
+        if self._nursery is not None:
+            self._nursery.close()
+        if self._lock is not None:
+            self._lock.release()
 
     # -- what operators ask (ServerFace) --------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """The server as a whole."""
+        assert self._records is not None
         server = self.settings.server
         return {
             "version": __version__,
             "hostname": server.hostname,
             "pid": os.getpid(),
-            "uptime_s": round(self.clock.wall() - self.worker.started_at, 1),
+            "processes": self.crew.processes(),
+            "uptime_s": round(self.clock.wall() - self.started_at, 1),
             "lab": server.lab,
             "config": str(self.config),
             "listeners": [each.address for each in self.settings.listeners],
-            "followers": [
-                msgspec.to_builtins(each)
-                for each in (self._followers.status() if self._followers else [])
-            ],
+            "followers": await self._records.status(),
         }
 
     async def reload(self) -> list[str]:
@@ -280,7 +340,11 @@ class Supervisor:
         fixed = _fixed_changes(self.settings, settings)
         if fixed:
             raise ConfigError(fixed)
-        self.worker.reload(settings)
+        try:
+            await self.crew.reload(settings)
+        except (OSError, CallFailed) as error:
+            text = f"a worker cannot take it, so no worker does: {error}"
+            raise ConfigError([Problem(settings.file, "", text)]) from error
         if settings.logging != self.settings.logging:
             log_as_told(settings)
         self.settings = settings
@@ -289,12 +353,13 @@ class Supervisor:
 
     async def rotate(self) -> dict[str, str]:
         """Begin new accounting files; set → the finished file."""
-        assert self._followers is not None
-        futures = self._followers.rotate()
-        return {name: await asyncio.wrap_future(future) for name, future in futures.items()}
+        assert self._records is not None
+        return await self._records.rotate()
 
     def shutdown(self, *, drain: bool = False) -> None:
         """Stop; with `drain`, once what is due is delivered."""
+        if self.stopping.is_set():
+            self._drain_over.set()
         self.drain = drain
         self.stopping.set()
 
@@ -305,10 +370,29 @@ class Supervisor:
             logger.error("the configuration was not changed; it has mistakes", mistakes=str(error))
 
 
+async def wait_for_orphans(directory: Path) -> None:
+    """Nothing is granted while a worker of a killed supervisor still has connections: it holds its spool's lock till it ends.
+
+    Raises SpoolLocked with its PID when it does not end.
+    """
+    until = asyncio.get_running_loop().time() + ORPHANS_S
+    for path in directory.glob("[0-9]*.lock"):  # noqa: ASYNC240 - at the start, before anything is served
+        while True:
+            try:
+                Lock(path).release()
+                break
+            except SpoolLocked:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(ORPHANS_LOOK_S)
+
+
 def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
     """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
     changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
     keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
+    if old.metrics != new.metrics:
+        keys.append("metrics.address")
     if [each.address for each in old.listeners] != [each.address for each in new.listeners]:
         keys.append("listener.address")
     if old.accounting != new.accounting:

@@ -1,7 +1,8 @@
 """A worker: SMTP in and out, its spools, its queues, its connections. Every constructor of floors 3 and 4 is called here.
 
 It is built whole from `Settings`, started, reloaded and stopped; which process it lives in is its caller's business, and so
-is the governor, which it is handed.
+is the governor, which it is handed. Mail is accepted into its own spool; spools that it adopted (of a worker that is no more) it
+only empties.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from mta.egress.route import find_route
 from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
-from mta.ingress.intake import Intake
+from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
 from mta.ingress.smtp import Listener, SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
@@ -35,11 +36,12 @@ from mta.metrics.histogram import LoopLag
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import DkimRules, ListenerTls
-from mta.queue.actions import Route
+from mta.queue.actions import Route, Tell
 from mta.queue.scheduler import Scheduler
+from mta.queue.stalls import Stalls
 from mta.runtime.expiry import ExpirySweep
-from mta.runtime.governor import Governor
 from mta.runtime.house import House
+from mta.runtime.remote_governor import WorkerGovernor
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -52,6 +54,7 @@ AUTH_THREADS = 2
 AUTH_QUEUE = 50
 DRAIN_LOOK_S = 0.2
 EXPIRY_SWEEP_S = 60.0
+STALL_LOOK_S = 10.0
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -82,11 +85,15 @@ class Worker:
         settings: Settings,
         *,
         number: int,
-        governor: Governor,
+        governor: WorkerGovernor,
         clock: Clock,
-        records_behind: Callable[[], bool] | None = None,
+        adopted: Sequence[int] = (),
         vfs: str | None = None,
+        owns_core: bool = False,
     ) -> None:
+        """`adopted`: the numbers of further spools to empty. `owns_core`: there are as many workers as cores, and threads for
+        signatures would only take turns with the loop. Raises SpoolError if a spool cannot be opened.
+        """
         self.settings = settings
         self.number = number
         self.governor = governor
@@ -97,28 +104,22 @@ class Worker:
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._vfs = vfs
+        self._owns_core = owns_core
         self._rng = random.Random()
         self._tasks: list[asyncio.Task[None]] = []
-        self._build(records_behind)
+        self._prepared: tuple[Settings, KeyRing, list[Listener]] | None = None
+        self._build(adopted)
 
     # -- construction ---------------------------------------------------------------------------
 
-    def _build(self, records_behind: Callable[[], bool] | None) -> None:
+    def _build(self, adopted: Sequence[int]) -> None:
         settings, loop, clock = self.settings, self._loop, self.clock
         server = settings.server
         post = loop.call_soon_threadsafe
         self.deadlines = Deadlines(loop)
         self.lag = LoopLag(loop.call_later, time.monotonic)
-        self.spool = open_spool(
-            Path(server.spool_dir),
-            number=self.number,
-            clock=clock,
-            post=post,
-            on_broken=self._spool_broke,
-            on_report=lambda text: logger.error("spool", report=text),
-            vfs=self._vfs,
-        )
-        self.spools: Mapping[int, Spool] = {self.number: self.spool}
+        self.spools: Mapping[int, Spool] = self._open_spools([self.number, *adopted])
+        self.spool = self.spools[self.number]
         self.bodies = BodyCache(server.body_cache)
         self.memory = IntakeMemory(server.intake_memory)
         self.signing = Workshop("sign", post, threads=SIGNING_THREADS, limit=MAX_SIGNING)
@@ -127,7 +128,7 @@ class Worker:
             spool=self.spool,
             min_free=server.min_free,
             memory=self.memory,
-            records_behind=records_behind or (lambda: False),
+            records_behind=self._records_behind,
         )
         self.intake = Intake(
             spool=self.spool,
@@ -138,6 +139,7 @@ class Worker:
             hostname=server.hostname,
             lab=server.lab,
             on_accepted=self._accepted,
+            sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
         self.smtp = SmtpService(
@@ -155,6 +157,26 @@ class Worker:
         self.listeners = make_listeners(settings)
         self._build_egress()
 
+    def _open_spools(self, numbers: Sequence[int]) -> dict[int, Spool]:
+        """All or none of them."""
+        opened: dict[int, Spool] = {}
+        try:
+            for number in numbers:
+                opened[number] = open_spool(
+                    Path(self.settings.server.spool_dir),
+                    number=number,
+                    clock=self.clock,
+                    post=self._loop.call_soon_threadsafe,
+                    on_broken=self._spool_broke,
+                    on_report=lambda text: logger.error("spool", report=text),
+                    vfs=self._vfs,
+                )
+        except BaseException:  # raised again: what was opened is closed first
+            for spool in opened.values():
+                self._loop.create_task(spool.close())
+            raise
+        return opened
+
     def _build_egress(self) -> None:
         settings, clock = self.settings, self.clock
         server = settings.server
@@ -166,6 +188,7 @@ class Worker:
             on_health=self._dns_changed,
         )
         self.scheduler = Scheduler(settings.book)
+        self.stalls = Stalls()
         self.settler = Settler(
             scheduler=self.scheduler,
             spools=self.spools,
@@ -192,6 +215,7 @@ class Worker:
             counts=self.counts,
         )
         self.governor.on_wanted(self._wanted)
+        self.governor.on_told(self._told)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -203,6 +227,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(STALL_LOOK_S, self._look_for_stalls)),
             self._loop.create_task(self._sweep()),
         ]
         self.dispatcher.kick()
@@ -231,27 +256,33 @@ class Worker:
             await spool.close()
 
     def _tell_of_start(self) -> None:
-        """What was found in the spool, where it is worth knowing."""
-        start = self.spool.start
-        if start.created or start.clean:
-            return
-        logger.warning(
-            "the spool was not closed last time",
-            power_cut=start.power_cut,
-            in_flight=start.repeated,
-            held_as_poison=start.poison,
-        )
+        """What was found in the spools, where it is worth knowing."""
+        for number, spool in self.spools.items():
+            start = spool.start
+            if start.created or start.clean:
+                continue
+            logger.warning(
+                "the spool was not closed last time",
+                spool=number,
+                power_cut=start.power_cut,
+                in_flight=start.repeated,
+                held_as_poison=start.poison,
+            )
 
-    def reload(self, settings: Settings) -> None:
-        """Swap in a new policy book, keys and listeners' rules; connections that run keep theirs."""
-        now = self.clock.now()
-        keyring, listeners = make_keyring(settings.dkim), make_listeners(settings)
+    def prepare(self, settings: Settings) -> None:
+        """Build all that a new configuration needs and change nothing yet: what can fail, fails here."""
+        self._prepared = settings, make_keyring(settings.dkim), make_listeners(settings)
+
+    def commit(self) -> None:
+        """Swap in what was prepared: policy book, keys, listeners' rules; connections that run keep theirs."""
+        assert self._prepared is not None, "nothing was prepared"
+        (settings, keyring, listeners), self._prepared = self._prepared, None
         self.settings = settings
         self.intake.keyring = keyring
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.dispatcher.book = settings.book
-        self.scheduler.new_book(settings.book, now)
+        self.scheduler.new_book(settings.book, self.clock.now())
         self.dispatcher.kick()
 
     # -- what happens ---------------------------------------------------------------------------
@@ -294,6 +325,10 @@ class Worker:
         self.scheduler.wanted(key, self.clock.now(), waiting, yielding)
         self.dispatcher.kick()
 
+    def _told(self, tale: Tell) -> None:
+        self.scheduler.heard(tale)
+        self.dispatcher.kick()
+
     def _dns_changed(self, down: bool) -> None:
         self.scheduler.dns_is_down = down
         if down:
@@ -305,22 +340,26 @@ class Worker:
         if not self.broken.done():
             self.broken.set_result(error)
 
+    def _records_behind(self) -> bool:
+        """More events than allowed are not in the records yet: no mail is taken until they are."""
+        most = self.settings.server.max_event_bytes
+        return any(spool.pending_event_bytes > most for spool in self.spools.values())
+
     def _each_second(self) -> None:
         self.house.look_at_disk()
         self.traffic.note(self.counts.messages_in, self.counts.delivered)
+
+    def _look_for_stalls(self) -> None:
+        """A queue that stands still without a reason is a fault of ours: said loudly, for nobody else would notice."""
+        for key, waits in self.stalls.look(self.scheduler, self.clock.now()):
+            self.counts.stalls += 1
+            says = "; ".join(f"{wait.what} ({wait.detail})" for wait in waits)
+            logger.error("a queue has due work and makes no attempt", queue=str(key), says=says)
 
     def claim(self, entries: list[Entry]) -> list[Entry]:
         """The scheduler lets go of these, which are about to be deleted or held; all but those in flight."""
         self.scheduler.forget(entries)
         return entries
-
-    async def meta(self, name: str) -> bytes | None:
-        """A small value of the first spool."""
-        return self.spool.meta(name)
-
-    async def put_meta(self, name: str, value: bytes) -> None:
-        """Keep a small value over restarts."""
-        self.spool.put_meta(name, value)
 
     async def drain(self, within_s: float, is_wanted: Callable[[], bool]) -> None:
         """Deliver what is due, at most so long and while it is wanted; nothing new is taken meanwhile."""
@@ -328,8 +367,8 @@ class Worker:
         until = self._loop.time() + within_s
         while self._loop.time() < until and is_wanted():
             # What is in flight is due until its outcome is on disk; idle connections are not waited for.
-            counts = await asyncio.wrap_future(self.spool.counts())
-            if not counts.due:
+            asked = [asyncio.wrap_future(spool.counts()) for spool in self.spools.values()]
+            if not any(counts.due for counts in await asyncio.gather(*asked)):
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 

@@ -149,18 +149,22 @@ class ClientSession:
         """DATA; the body may follow once it is answered with 354."""
         self._send(Step.DATA, "DATA", tag)
 
-    def body(self, data: bytes, *, last: bool, tag: Any = None) -> None:
+    def body(self, data: bytes, *, last: bool, is_checked: bool = False, tag: Any = None) -> None:
         """The message, or its next piece, stuffed; with the `last` the final dot.
 
-        `b"", last=True` sends what is missing of the dot alone.
+        `b"", last=True` sends what is missing of the dot alone. `is_checked`: see `DotWriter.write`.
         Raises ValueError, and nothing of this piece is sent, for a bare CR or LF, a NUL, or a line
         beyond 998 bytes. There is no way back from DATA but to close the connection.
         """
         assert self._body is not None, "no 354 yet"
-        self._outgoing.append(self._body.write(data, last=last))
-        if last:
-            self._body = None
-            self.awaiting.append((Step.END_OF_DATA, tag))
+        wire = self._body.write(data, last=False, is_checked=is_checked)
+        if not last:
+            self._outgoing.append(wire)
+            return
+        end = self._body.write(b"", last=True)  # a piece of its own: a large body is not copied
+        self._outgoing += (wire, end)
+        self._body = None
+        self.awaiting.append((Step.END_OF_DATA, tag))
 
     def rset(self) -> None:
         """RSET: the transaction is forgotten."""
@@ -183,9 +187,12 @@ class ClientSession:
 
     def take_outgoing(self) -> bytes:
         """All that is to be sent now, for one write; b"" for nothing."""
-        wire = b"".join(self._outgoing)
-        self._outgoing.clear()
-        return wire
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[bytes]:
+        """The same unjoined, for a write that gathers: a large body is not copied then."""
+        pieces, self._outgoing = self._outgoing, []
+        return pieces
 
     def start_tls(self) -> None:
         """The 220 to STARTTLS is here, the handshake begins (RFC 3207 §4.2).

@@ -67,8 +67,11 @@ class LineReader:
 
     def next_line(self) -> bytes | None:
         """The next line without its CRLF, or None until its end is here. Raises BadLine."""
+        buffer = self._buffer
+        if self._searched == len(buffer):
+            return None  # nothing came since we looked: every other call ends here
         start = self._at
-        end = self._buffer.find(b"\n", self._searched)
+        end = buffer.find(b"\n", self._searched)
         if end < 0:
             self._wait()
             return None
@@ -76,10 +79,10 @@ class LineReader:
         if self._discarding or end + 1 - start > self._limit:
             self._discarding = False
             raise LineTooLong
-        if end > start and self._buffer[end - 1] == _CR:
-            return self._buffer[start : end - 1]
+        if end > start and buffer[end - 1] == _CR:
+            return buffer[start : end - 1]
         if self._takes_bare_lf:
-            return self._buffer[start:end]
+            return buffer[start:end]
         raise BareLineFeed
 
     def take_all(self) -> bytes:

@@ -142,7 +142,7 @@ class ReplyReader:
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None until its end is here. Raises ProtocolError."""
         while (line := self._next_line()) is not None:
-            if not self._texts and line[3:4] != b"-":
+            if line[3:4] != b"-" and not self._texts:
                 return _parse_known(line) if len(line) <= _KNOWN_LINE else _parse_single(line)
             if self._add(line):
                 texts, self._texts, self._size = tuple(self._texts), [], 0

@@ -85,6 +85,9 @@ class State(Enum):
     TLS = "the next bytes are a handshake"
     CLOSED = "nothing more is read"
 
+    # Enum hashes a member by its name, in Python; a member is one object, and states are looked up eight times a message.
+    __hash__ = object.__hash__
+
 
 # Which command may come when, and where it leads once answered with 2xx or 3xx. Whatever is not
 # here is out of place.
@@ -234,8 +237,19 @@ class ServerSession:
         if kind not in self._may:
             default = replies.EHLO_FIRST if self._state is State.STRANGER else replies.NOT_NOW
             raise Refused(OUT_OF_PLACE.get((self._state, kind), default))
+        if isinstance(command, Data):
+            self._owed = command
+            return command
         self._object(command)
         match command:
+            case MailFrom():
+                self._owed = command
+            case RcptTo():
+                if not command.domain:
+                    # RFC 5321 §4.5.1: <Postmaster> without a domain is ours.
+                    command.domain = self.offer.hostname.lower()
+                    command.address += f"@{self.offer.hostname}"
+                self._owed = command
             case AuthRequest():
                 return self._begin_auth(command)
             case Reset():
@@ -244,11 +258,6 @@ class ServerSession:
             case Quit():
                 self._say(replies.GOODBYE)
                 self._enter(self._may[Quit])
-            case RcptTo(domain=""):
-                # RFC 5321 §4.5.1: <Postmaster> without a domain is ours.
-                command.domain = self.offer.hostname.lower()
-                command.address += f"@{self.offer.hostname}"
-                self._owed = command
             case _:
                 self._owed = command
         return command
@@ -257,10 +266,12 @@ class ServerSession:
         """Refuse what the offer rules out, whoever asks. Raises Refused."""
         offer = self.offer
         match command:
-            case MailFrom(size=size) if size > offer.max_size:
-                raise Refused(replies.MESSAGE_TOO_BIG)  # RFC 1870 §6.1
-            case RcptTo() if self._recipients >= offer.max_recipients:
-                raise Refused(replies.TOO_MANY_RECIPIENTS)
+            case MailFrom():
+                if command.size > offer.max_size:
+                    raise Refused(replies.MESSAGE_TOO_BIG)  # RFC 1870 §6.1
+            case RcptTo():
+                if self._recipients >= offer.max_recipients:
+                    raise Refused(replies.TOO_MANY_RECIPIENTS)
             case StartTls() if self.in_tls:
                 raise Refused(replies.ALREADY_TLS)
             case StartTls() if not offer.tls_available:

@@ -1,6 +1,7 @@
 """The bodies a worker still has in memory, so that the first attempt does not read back what was just written.
 
-Bounded in bytes, oldest out first; a body that is not here is read from the spool.
+Bounded in bytes, oldest out first; a body that is not here is read from the spool. Only what has just passed the door is put
+here: its lines were looked at then, and whoever sends it need not do so again.
 """
 
 from collections import OrderedDict

@@ -319,7 +319,8 @@ class GroupCommit:
         calls += [(op.done, ()) for op in batch.settles if op.done is not None]
         calls += [(op.done, ()) for op in batch.holds if op.done is not None]
         if written.events:
-            calls.append((self._outbox.committed, (written.first_event, written.events)))
+            told = (written.first_event, written.events, written.datas)
+            calls.append((self._outbox.committed, told))
         self._outbox.pending_bytes = self._opened.writer.event_bytes
         self._post_all(calls)
         if written.body_files:

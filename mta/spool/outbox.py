@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mta.model.event import Event
 
 Committed = list[tuple[int, Event]]
+Encoded = Callable[[int, list[bytes]], None]  # the id of the first, and each as in its row
 
 
 class Outbox:
@@ -19,6 +20,7 @@ class Outbox:
         self.last_event = 0  # the newest that subscribers have been told of
         self.pending_bytes = 0  # in the table, not pruned
         self._subscribers: list[Callable[[Committed], None]] = []
+        self._encoded: list[Encoded] = []
 
     def subscribe(self, callback: Callable[[Committed], None]) -> Callable[[], None]:
         """Tell `callback` of each commit's events; the answer ends that."""
@@ -29,9 +31,20 @@ class Outbox:
 
         return unsubscribe
 
-    def committed(self, first: int, events: list[Event]) -> None:
+    def subscribe_encoded(self, callback: Encoded) -> Callable[[], None]:
+        """The same for whoever passes them on: as bytes, which are there already."""
+        self._encoded.append(callback)
+
+        def unsubscribe() -> None:
+            self._encoded.remove(callback)
+
+        return unsubscribe
+
+    def committed(self, first: int, events: list[Event], datas: list[bytes]) -> None:
         """On the loop: these events are on disk, numbered from `first`."""
         self.last_event = first + len(events) - 1
+        for encoded in tuple(self._encoded):
+            encoded(first, datas)
         if not self._subscribers:
             return
         numbered = list(enumerate(events, first))

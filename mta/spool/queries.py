@@ -9,7 +9,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
 from mta.model.errors import SpoolError
 from mta.model.event import Event, decode_event
 from mta.queue.actions import QueueState
@@ -64,14 +64,14 @@ _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
 # What is held has an index of its own; each half reads its index alone.
 _QUEUES = """
-WITH part AS (
+WITH {chosen} part AS (
     SELECT queue, count(*) AS n, 0 AS held, sum(size) AS bytes, min(message) AS oldest,
-           min(due) AS due FROM recipient WHERE held = 0 GROUP BY queue
+           min(due) AS due FROM recipient WHERE held = 0 {among} GROUP BY queue
     UNION ALL
     SELECT queue, count(*), count(*), sum(size), min(message), NULL
-    FROM recipient WHERE held = 1 GROUP BY queue
+    FROM recipient WHERE held = 1 {among} GROUP BY queue
     UNION ALL
-    SELECT id, 0, 0, 0, NULL, NULL FROM queue WHERE paused = 1
+    SELECT id, 0, 0, 0, NULL, NULL FROM queue WHERE paused = 1 {or_chosen}
 ), whole AS (
     SELECT queue, sum(n) AS recipients, sum(held) AS held, sum(bytes) AS bytes,
            min(oldest) AS oldest, min(due) AS due FROM part GROUP BY queue
@@ -84,6 +84,13 @@ SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, receiv
            coalesce((SELECT received_at FROM message WHERE number = t.oldest), 0) AS received_at
     FROM top t CROSS JOIN queue q ON q.id = t.queue
 )
+"""
+_CHOSEN = """
+chosen AS MATERIALIZED (SELECT q.id FROM json_each(?) j CROSS JOIN queue q
+    ON q.domain = j.value->>0 AND q.vmta = j.value->>1),"""
+_NAMES = """
+SELECT json_group_array(name) FROM (
+    SELECT domain || '/' || vmta AS name FROM queue WHERE instr(domain || '/' || vmta, ?) > 0 LIMIT ?)
 """
 # Only queues that are shown are looked up by name, unless names are what is asked for.
 _NAMED = "JOIN queue n ON n.id = w.queue WHERE instr(n.domain || '/' || n.vmta, ?) > 0"
@@ -109,6 +116,7 @@ class Queries:
         writer: Writer,
         *,
         number: int,
+        uuid: str,
         cut: tuple[int, float],
         body_path: Callable[[str], str],
         put_aside: Callable[[list[int], str], None],
@@ -118,6 +126,7 @@ class Queries:
         self._cursor = connection.cursor()
         self._writer = writer
         self._number = number
+        self._uuid = uuid
         self._cut = cut
         self._body_path = body_path
         self._put_aside = put_aside
@@ -155,9 +164,9 @@ class Queries:
         try:
             found = fetch(self._cursor, _BODY, (message.number,))
         except apsw.Error as error:
-            raise SpoolError(f"message {message.number} cannot be read: {error}") from error
+            raise SpoolError(f"message {self._id(message)} cannot be read: {error}") from error
         if not found:
-            raise SpoolError(f"message {message.number} is not in the spool")
+            raise SpoolError(f"message {self._id(message)} is not in the spool")
         prefix, body, body_file, size = found[0]
         if body_file:
             return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
@@ -176,12 +185,17 @@ class Queries:
     def events(self, cursor: int, limit: int) -> list[tuple[int, Event]]:
         """Events after the cursor, in order. What cannot be decoded is reported and passed over."""
         events = []
-        for number, text in _EVENTS.run(self._cursor, (cursor, limit)):
+        for number, data in self.event_rows(cursor, limit):
             try:
-                events.append((number, decode_event(bytes.fromhex(text))))
+                events.append((number, decode_event(data)))
             except msgspec.DecodeError as error:
                 self._report(f"event {number} cannot be read: {error}")
         return events
+
+    def event_rows(self, cursor: int, limit: int) -> list[tuple[int, bytes]]:
+        """The same rows as they are, for another process to decode."""
+        rows = _EVENTS.run(self._cursor, (cursor, limit))
+        return [(number, bytes.fromhex(text)) for number, text in rows]
 
     # For the operator
 
@@ -228,8 +242,33 @@ class Queries:
         if sort not in _ORDERS:
             raise ValueError(f"queues can be sorted by {', '.join(_ORDERS)}, not by {sort!r}")
         by_name = match or sort == "domain"
-        text = _QUEUES.format(named=_NAMED if by_name else "", order=_ORDERS[sort])
-        rows = decode_rows(fetch(self._cursor, text, (match, limit) if by_name else (limit,))[0][0])
+        text = _QUEUES.format(
+            named=_NAMED if by_name else "",
+            order=_ORDERS[sort],
+            chosen="",
+            among="",
+            or_chosen="",
+        )
+        return self._queue_rows(text, (match, limit) if by_name else (limit,))
+
+    def queues_named(self, keys: Collection[QueueKey]) -> list[QueueRow]:
+        """The rows of these queues, of those that the table would show."""
+        text = _QUEUES.format(
+            named="",
+            order="",
+            chosen=_CHOSEN,
+            among="AND queue IN (SELECT id FROM chosen)",
+            or_chosen="AND id IN (SELECT id FROM chosen)",
+        )
+        return self._queue_rows(text, (as_json(keys), len(keys)))
+
+    def queue_names(self, match: str, limit: int) -> list[str]:
+        """The names of up to `limit` queues that hold `match`."""
+        names: list[str] = msgspec.json.decode(fetch(self._cursor, _NAMES, (match, limit))[0][0])
+        return names
+
+    def _queue_rows(self, text: str, bindings: tuple[object, ...]) -> list[QueueRow]:
+        rows = decode_rows(fetch(self._cursor, text, bindings)[0][0])
         return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
 
     def held_jobs(self) -> dict[str, str]:
@@ -261,6 +300,8 @@ class Queries:
         self, wanted: Filter, limit: int, after: int, now: float
     ) -> tuple[list[Listed], int | None]:
         """Matching entries in the next window of numbers beyond `after`; where to go on, None at the end."""
+        if not self._uuid.startswith(wanted.spool):
+            return [], None  # another spool is meant
         (first,) = self._one("SELECT min(id) FROM recipient WHERE id > ?", (after,))
         if first is None:
             return [], None
@@ -305,6 +346,9 @@ class Queries:
         self._put_aside(numbers, f"unreadable: {why}")
         shown = ", ".join(map(str, numbers[:10])) + (" …" if len(numbers) > 10 else "")
         self._report(f"recipients {shown} cannot be read and are held: {why}")
+
+    def _id(self, message: Message) -> str:
+        return format_message_id(self._uuid, message.number)
 
     def _one(self, text: str, bindings: tuple[object, ...] = ()) -> Row:
         return list(fetch(self._cursor, text, bindings)[0])

@@ -40,7 +40,7 @@ from mta.spool.ops import (
     Settle,
     Wake,
 )
-from mta.spool.outbox import Committed, Outbox
+from mta.spool.outbox import Committed, Encoded, Outbox
 from mta.spool.queries import Queries
 from mta.spool.rows import clean_text, fetch, message_row
 from mta.spool.spill import Bodies, Spill
@@ -116,7 +116,7 @@ class Spool:
         self._inflight = found.inflight
         self._last_message = found.last_message
         self._last_entry = found.last_entry
-        self.uuid = found.meta["uuid"].hex()
+        self.uuid: str = found.meta["uuid"].hex()
         self._licence_held_s: float
         self._licence_since: float  # 0: not held
         self._licence_held_s, self._licence_since = _LICENCE.unpack(
@@ -419,6 +419,14 @@ class Spool:
         """Give each commit's events, numbered, to `callback`; what came before `last_event` is read with `events`."""
         return self._outbox.subscribe(callback)
 
+    def subscribe_encoded(self, callback: Encoded) -> Callable[[], None]:
+        """The same as bytes (`decode_event`), with the number of the first: for another process."""
+        return self._outbox.subscribe_encoded(callback)
+
+    def event_rows(self, cursor: int, limit: int) -> "Future[list[tuple[int, bytes]]]":
+        """Up to `limit` rows of the table after the cursor, not decoded. Any thread may call."""
+        return self.call(lambda queries: queries.event_rows(cursor, limit))
+
     def events(self, cursor: int, limit: int) -> "Future[Committed]":
         """Up to `limit` events after the cursor, from the table. Any thread may call."""
         return self.call(lambda queries: queries.events(cursor, limit))
@@ -519,6 +527,7 @@ class Spool:
                 connection,
                 writer,
                 number=number,
+                uuid=found.meta["uuid"].hex(),
                 cut=found.cut,
                 body_path=lambda name: str(self._bodies.path(name)),
                 put_aside=self._put_aside,

@@ -44,7 +44,8 @@ class Settlement:
 class Filter:
     """Which entries an operator means: those that match everything given.
 
-    `sender` and `recipient` may hold `*`; a `sender` of "" is the null sender.
+    `sender` and `recipient` may hold `*`; a `sender` of "" is the null sender. `spool` is how the UUID of the one spool meant
+    begins: a message's number means something only there.
     """
 
     domain: str = ""
@@ -53,6 +54,7 @@ class Filter:
     sender: str | None = None
     recipient: str = ""
     message: int = 0
+    spool: str = ""
     entry: int = 0
     older_than_s: float = 0.0
     held: bool | None = None

@@ -100,13 +100,16 @@ class Batch:
 
 
 class Written:
-    """What a commit brought: its events with the id of the first, and body files no longer needed."""
+    """What a commit brought: its events, as they are and as written, with the id of the first; body files no longer needed."""
 
-    __slots__ = ("body_files", "events", "first_event")
+    __slots__ = ("body_files", "datas", "events", "first_event")
 
-    def __init__(self, first_event: int, events: list[Event], body_files: list[str]) -> None:
+    def __init__(
+        self, first_event: int, events: list[Event], datas: list[bytes], body_files: list[str]
+    ) -> None:
         self.first_event = first_event
         self.events = events
+        self.datas = datas
         self.body_files = body_files
 
 
@@ -171,7 +174,7 @@ class Writer:
         self._cursor.execute("COMMIT")
         self._prune_to = max(prune_to, self._prune_to)
         self._first_event = pruned
-        written = Written(self._next_event, events, body_files)
+        written = Written(self._next_event, events, datas, body_files)
         self._next_event += len(datas)
         self.event_bytes += sum(map(len, datas)) - pruned_bytes
         self._body_files += sum(1 for op in batch.accepts if op.body_file) - len(body_files)

@@ -5,9 +5,11 @@ import re
 from mta.cli.reference import (
     ACCOUNTING_PAGE,
     CLI_PAGE,
+    METRICS_PAGE,
     render_accounting,
     render_cli,
     render_columns,
+    render_metrics,
 )
 from mta.follow.records import COLUMNS
 
@@ -16,6 +18,10 @@ RENEW = "run: make reference"
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert CLI_PAGE.read_text("utf-8") == render_cli(), RENEW
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    assert METRICS_PAGE.read_text("utf-8") == render_metrics(), RENEW
 
 
 def test_the_columns_on_the_page_of_accounting_are_up_to_date() -> None:

@@ -43,11 +43,13 @@ class Sink:
         ready = self._process.stdout.readline()
         assert ready.startswith("ready"), ready
         self.port = int(ready.rpartition(":")[2])
+        self.counts: dict[str, int] = {}  # once it is closed
 
     def close(self) -> None:
         """End it."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.communicate(timeout=20)
+        out, _ = self._process.communicate(timeout=20)
+        self.counts = json.loads(out.splitlines()[-1])
 
 
 def read_arrivals(dump: Path) -> list[tuple[str, str, int]]:

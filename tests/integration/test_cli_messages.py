@@ -3,6 +3,7 @@
 One real server whose queues are paused, so that what is listed stays. Issue: "`messages list|show|delete` with filters".
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +99,9 @@ def test_a_row_tells_all_of_a_recipient(listed: Scene) -> None:
     assert abs(row.pop("received_at") - time.time()) < 60
     assert abs(row.pop("due") - time.time()) < 60
     assert row.pop("size") > 100
+    # One id for all: the answer to the feeder, the list, the records, the trace field.
+    assert re.fullmatch(rf"[0-9a-f]{{8}}-{listed.bill}", row["id"])
+    assert row.pop("id") in listed.sluice.text("messages", "list")
     assert row == {
         "message": listed.bill,
         "spool": 0,
@@ -118,6 +122,17 @@ def test_a_row_tells_all_of_a_recipient(listed: Scene) -> None:
 def test_show_gives_every_recipient_of_one_message(listed: Scene) -> None:
     rows = listed.sluice.json("messages", "show", str(listed.news))["recipients"]
     assert [row["recipient"] for row in rows] == RECIPIENTS
+    (name,) = {row["id"] for row in rows}
+    for said in (name, name.upper()):
+        assert listed.sluice.json("messages", "show", said)["recipients"] == rows
+    waits = listed.sluice.json("explain", name)["waits"]
+    assert {wait["of"] for wait in waits} == {f"{name} to {each}" for each in RECIPIENTS}
+    assert listed.sluice.json("explain", str(listed.news))["waits"] == waits
+    other = f"{'0' * 8 if name[0] != '0' else 'f' * 8}-{listed.news}"
+    assert f"{other} is not queued" in listed.sluice("messages", "show", other).err
+    assert f"{other} is not queued" in listed.sluice("explain", other).err
+    counted = listed.sluice.json("messages", "delete", "--message", other, "--dry-run")
+    assert counted["would_delete"] == 0
     assert "d@two.example" in listed.sluice.text("messages", "show", str(listed.news))
     ended = listed.sluice("messages", "show", "4711")
     assert ended.code == 1
@@ -141,7 +156,10 @@ def test_delete_removes_leaves_a_record_and_touches_nothing_else(scene: Scene) -
         ("b@one.example", "administrator"),
     }
     assert {each["jobId"] for each in records} == {"news"}
-    assert "1 recipients deleted" in sluice.text("messages", "delete", "--message", str(scene.bill))
+    (news,) = {each["messageId"] for each in records}
+    assert news == left[0]["id"]
+    (bill,) = {row["id"] for row in left if row["message"] == scene.bill}
+    assert "1 recipients deleted" in sluice.text("messages", "delete", "--message", bill)
     assert sluice.json("messages", "delete", "--all")["deleted"] == 3
     assert sluice.json("messages", "delete", "--all")["deleted"] == 0
     assert scene.sender.server.totals()["queued_messages"] == 0

@@ -34,6 +34,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self._unsettled: dict[int, float | None] = {}  # outcomes never acknowledged
         self._loaded: set[QueueKey] = set()
         self._paused: set[QueueKey] = set()
+        self._postponed: set[QueueKey] = set()  # keys with a durable row of ours
         self._open()
 
     def _open(self) -> None:
@@ -91,6 +92,7 @@ class SpoolMachine(RuleBasedStateMachine):
         if not self._spool.broken:
             self._spool.spool.postpone(QueueState(key, paused=paused), None)
             self._wait()
+            self._postponed.add(key)
             (self._paused.add if paused else self._paused.discard)(key)
 
     @rule(seconds=st.integers(0, 60))
@@ -109,10 +111,10 @@ class SpoolMachine(RuleBasedStateMachine):
         broken = bool(self._spool.broken)
         self._spool.close()
         self._faults.unlink(missing_ok=True)
-        unsure = self._paused if broken else set()
+        unsure = self._postponed if broken else set()
         self._open()
-        for key in unsure:  # whether that was written nobody knows
-            self._spool.spool.postpone(QueueState(key, paused=True), None)
+        for key in unsure:  # whether the last of it was written nobody knows
+            self._spool.spool.postpone(QueueState(key, paused=key in self._paused), None)
         self._wait()
         self._look()
 

@@ -133,6 +133,7 @@ class World:
         self.connects: list[tuple[float, QueueKey]] = []
         self.postponed: list[actions.Postpone] = []
         self.evicted: list[actions.Evict] = []
+        self.told: list[actions.Tell] = []
         self.closed: list[tuple[float, QueueKey, str]] = []
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -357,7 +358,7 @@ class World:
         )
 
     def _returntokens(self, action: actions.ReturnTokens) -> None:
-        self.governor.return_tokens(action.rates, action.count)
+        self.governor.return_tokens(action.rates, action.count, action.until)
 
     def _recall(self, action: actions.Recall) -> None:
         def read() -> None:
@@ -437,6 +438,9 @@ class World:
     def _giveup(self, action: actions.GiveUp) -> None:
         for entry in action.entries:
             self._settle(entry, action.outcome)
+
+    def _tell(self, action: actions.Tell) -> None:
+        self.told.append(action)
 
     def _wakeat(self, action: actions.WakeAt) -> None:
         assert action.at >= self.time - 1.0

@@ -314,7 +314,7 @@ def test_a_mistake_is_told_in_plain_words(write, text: str, mistake: str) -> Non
     ("text", "mistake"),
     [
         ("min_free = 0.1", "server.min_free: 0.1 is neither a share nor a size"),
-        ("workers = 4", "server.workers: must be 1"),
+        ("workers = 999", "server.workers: must be a whole number from 0"),
         ("intake_memory = '1X'", "server.intake_memory: '1X' is no size"),
         ("servers = []", "server.servers: unknown key here; it belongs in [dns]"),
     ],

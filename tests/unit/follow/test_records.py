@@ -98,7 +98,7 @@ def test_a_delivery_has_every_column_that_a_parser_reads() -> None:
         "dlvTlsCipher": "TLS_AES_128_GCM_SHA256",
         "eventId": "0123456789ab:5",
         "mayRepeat": "true",
-        "messageId": "7",
+        "messageId": "01234567-7",
         "attempts": "1",
         "site": "example",
     }  # fmt: skip

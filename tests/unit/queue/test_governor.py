@@ -133,7 +133,10 @@ def test_tokens_come_at_their_rate_and_those_returned_come_again() -> None:
         governor.tokens(rates, 1, lambda n, until: got.append((loop.time, n)))
     loop.run(1.0)
     assert 10 <= len(got) <= 11
-    governor.return_tokens(rates, 1)
+    governor.return_tokens(rates, 1, loop.time - 0.01)
+    loop.turn()
+    assert 10 <= len(got) <= 11, "too late: what came since was spaced as if it had been used"
+    governor.return_tokens(rates, 1, loop.time)
     loop.turn()
     assert 11 <= len(got) <= 12
     loop.run(5.0)

@@ -147,3 +147,16 @@ def test_a_cr_at_the_very_end_is_bare() -> None:
     writer.write(b"a\r", last=False)
     with pytest.raises(ValueError, match="bare"):
         writer.write(b"", last=True)
+
+
+def test_checked_lines_are_stuffed_like_any_others() -> None:
+    text = b".a\r\n..\r\nb\r\n"
+    writer = DotWriter()
+    assert writer.write(text, last=True, is_checked=True) == stuff(text)
+
+
+@pytest.mark.parametrize("text", [b"no line end", b"a\nb"])
+def test_checked_text_that_is_no_whole_lines_is_looked_at_all_the_same(text: bytes) -> None:
+    writer = DotWriter()
+    with pytest.raises(ValueError, match=r"bare CR|998"):
+        writer.write(text + b"x" * 999, last=True, is_checked=True)

@@ -10,7 +10,7 @@ from mta.model.envelope import QueueKey
 from mta.model.event import Received
 from mta.queue.actions import QueueState
 from mta.spool.store import Settlement
-from mta.spool.words import Filter, SpoolLocked
+from mta.spool.words import Filter, QueueRow, SpoolLocked
 from tests.support.spools import GMAIL, YAHOO, SpoolUnderTest, deferred, delivered
 
 
@@ -314,9 +314,37 @@ def test_filters_find_what_they_name(spool: SpoolUnderTest) -> None:
     assert found(Filter(sender="*@two.example")) == ["c"]
     assert found(Filter(recipient="c[1]@*")) == ["c"]
     assert found(Filter(message=number)) == ["c"]
+    uuid = spool.spool.uuid
+    assert found(Filter(message=number, spool=uuid[:8])) == ["c"]
+    assert found(Filter(spool=uuid)) == ["a", "b", "c"]
+    assert found(Filter(message=number, spool="0" * 8 if uuid[0] != "0" else "f" * 8)) == []
     assert found(Filter(older_than_s=100)) == ["a", "b", "c"]
     assert found(Filter(older_than_s=101)) == []
     assert found(Filter(held=True)) == []
+
+
+def test_queues_are_found_by_name_with_the_numbers_of_the_table(spool: SpoolUnderTest) -> None:
+    spool.accept(("a@gmail.com", GMAIL), ("b@gmail.com", GMAIL))
+    spool.accept(("c@yahoo.com", YAHOO))
+    paused = QueueKey("paused.example", "default")
+    spool.spool.postpone(QueueState(paused, 0.0, 0, "normal", "", True))
+    total, table = spool.ask(spool.spool.queue_table())
+    assert (total, len(table)) == (3, 3)
+
+    def named(*keys: QueueKey) -> list[QueueRow]:
+        return spool.ask(spool.spool.call(lambda read: read.queues_named(keys)))
+
+    for row in table:
+        assert named(row.key) == [row]
+    assert sorted(each.key for each in named(*(row.key for row in table))) == sorted(
+        row.key for row in table
+    )
+    assert named(QueueKey("gmail.com", "other"), QueueKey("", "")) == []
+    assert named() == []
+    names = spool.ask(spool.spool.call(lambda read: read.queue_names("", 10)))
+    assert sorted(names) == sorted(str(row.key) for row in table)
+    assert spool.ask(spool.spool.call(lambda read: read.queue_names("yahoo", 10))) == [str(YAHOO)]
+    assert len(spool.ask(spool.spool.call(lambda read: read.queue_names("", 2)))) == 2
 
 
 def test_deleting_writes_an_event_each_and_leaves_what_is_in_flight(spool: SpoolUnderTest) -> None:

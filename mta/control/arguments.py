@@ -1,0 +1,101 @@
+"""The shapes of the verbs' arguments, and what is made of them: a filter, the name of a queue.
+
+What a shape cannot tell raises ControlError with a text for the operator.
+"""
+
+import msgspec
+
+from mta.control.protocol import ControlError
+from mta.model.envelope import QueueKey, parse_message_id, parse_queue_key
+from mta.spool.words import Filter
+
+MAX_QUEUES = 10_000  # rows of an answer: more is nothing to look at, and an answer is bounded
+MAX_MESSAGES = 100_000
+
+
+class QueuesArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """`sort`: recipients, bytes, oldest, due or domain. `match`: part of the queue's name."""
+
+    sort: str = "recipients"
+    limit: int = 20
+    match: str = ""
+
+
+class QueueArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """`queue`: domain/vmta, or domain alone for the virtual MTA named default."""
+
+    queue: str
+
+
+class FilterArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool."""
+
+    domain: str = ""
+    vmta: str = ""
+    job: str | None = None
+    sender: str | None = None
+    recipient: str = ""
+    message: int | str = ""
+    older_than_s: float = 0.0
+    held: bool | None = None
+    limit: int = 100
+
+
+class DeleteArgs(FilterArgs, forbid_unknown_fields=True):
+    """`all`: must be said when nothing else narrows the choice. `dry_run`: only count."""
+
+    all: bool = False
+    dry_run: bool = False
+
+
+class ExplainArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """A message's id or number, or a queue."""
+
+    what: str
+
+
+class ResolveArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """A domain and the virtual MTA that would send."""
+
+    domain: str
+    vmta: str = "default"
+
+
+class ShutdownArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """`drain`: first deliver what is due, taking nothing new."""
+
+    drain: bool = False
+
+
+def shown(limit: int, most: int) -> int:
+    """How many rows to show. Raises ControlError on a number that cannot be."""
+    if not 1 <= limit <= most:
+        raise ControlError(f"a limit is from 1 to {most}, not {limit}")
+    return limit
+
+
+def queue_key(text: str) -> QueueKey:
+    """The queue's name. Raises ControlError."""
+    try:
+        return parse_queue_key(text)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
+
+
+def make_filter(args: FilterArgs) -> Filter:
+    """What the spools look for. Raises ControlError when `message` is no id."""
+    try:
+        spool, message = parse_message_id(str(args.message)) if args.message else ("", 0)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
+    return Filter(
+        spool=spool,
+        domain=args.domain,
+        vmta=args.vmta,
+        job=args.job,
+        sender=args.sender,
+        recipient=args.recipient,
+        message=message,
+        older_than_s=args.older_than_s,
+        held=args.held,
+    )

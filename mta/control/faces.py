@@ -1,0 +1,77 @@
+"""What the control verbs ask: one worker's answers, and the server's as a whole.
+
+Plain values only – a worker may stand behind a socket – and every call may raise ConnectionError when its process is gone. A
+*row* is a mapping as JSON has it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mta.model.envelope import QueueKey
+from mta.spool.words import Filter
+
+Row = dict[str, Any]
+
+
+class QueueSource(Protocol):
+    """Something that holds queues and can list them: a worker, or one spool of it."""
+
+    @property
+    def number(self) -> int: ...
+
+    async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
+        """How many queues match, and the first `limit` of them. Fewer rows than `limit`: these are all."""
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        """The rows of those of these queues that there are."""
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        """The names of up to `limit` queues that match, in no order."""
+
+
+class WorkerFace(QueueSource, Protocol):
+    """What one worker answers."""
+
+    async def status(self) -> Row: ...
+
+    async def metrics(self) -> Row:
+        """Its numbers by name: a snapshot, as `mta.metrics.catalogue` describes it."""
+
+    async def queue(self, key: QueueKey) -> Row | None:
+        """One queue with its waits and its policy, or None."""
+
+    async def pause(self, key: QueueKey) -> bool: ...
+
+    async def resume(self, key: QueueKey) -> bool: ...
+
+    async def retry(self, key: QueueKey) -> int:
+        """Try now: how many entries became due."""
+
+    async def messages(self, which: Filter, limit: int) -> list[Row]:
+        """Recipients that match, oldest first: up to `limit` of each of its spools."""
+
+    async def count(self, which: Filter) -> int:
+        """How many recipients match."""
+
+    async def delete(self, which: Filter) -> int: ...
+
+    async def explain_queue(self, key: QueueKey) -> list[Row]: ...
+
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        """`spool`: how the UUID of its spool begins; "": any that it has."""
+
+    async def resolve(self, key: QueueKey) -> Row: ...
+
+
+class ServerFace(Protocol):
+    """What the server as a whole answers."""
+
+    async def status(self) -> Row: ...
+
+    async def reload(self) -> list[str]:
+        """What changed, in words. Raises ConfigError and changes nothing."""
+
+    async def rotate(self) -> dict[str, str]:
+        """Accounting set → the file that was finished."""
+
+    def shutdown(self, *, drain: bool) -> None: ...

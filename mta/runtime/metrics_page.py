@@ -1,0 +1,77 @@
+"""`/metrics`: one page over all workers, asked side by side at each scrape; one that does not answer is shown as down.
+
+Its numbers stand behind `WorkerFace.metrics`, so a worker may be this process or another. Two scrapes at once share one round
+of questions.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from mta.control.asking import ask_all
+from mta.control.faces import ServerFace, WorkerFace
+from mta.io.http import HttpServer, Page
+from mta.metrics.catalogue import Snapshot
+from mta.metrics.render import CONTENT_TYPE, render
+
+logger = structlog.get_logger()
+
+PATH = "/metrics"
+ANSWER_WITHIN_S = 1.0
+
+
+class MetricsPage:
+    """Renders the numbers of a server. `workers` is looked at anew for each page."""
+
+    def __init__(self, server: ServerFace, workers: Sequence[WorkerFace]) -> None:
+        self._server = server
+        self._workers = workers
+        self._rendering: asyncio.Task[bytes] | None = None
+
+    async def open(self, address: str) -> HttpServer:
+        """Serve the page on `address` (host:port). Raises OSError with the address when it is taken or not ours."""
+        http = HttpServer({PATH: self.page})
+        await http.start(address)
+        return http
+
+    async def page(self) -> Page:
+        """The page now."""
+        if self._rendering is None:
+            self._rendering = asyncio.get_running_loop().create_task(self._render())
+            self._rendering.add_done_callback(self._rendered)
+        # Shielded: who hangs up must not take the page from another who waits for it.
+        return Page(await asyncio.shield(self._rendering), CONTENT_TYPE)
+
+    def _rendered(self, task: asyncio.Task[bytes]) -> None:
+        self._rendering = None
+        if not task.cancelled():
+            task.exception()  # told to whoever waited; if nobody does any more, it is told to nobody
+
+    async def _render(self) -> bytes:
+        answers = await ask_all(self._workers, _numbers_of, deadline_s=ANSWER_WITHIN_S)
+        workers = dict.fromkeys(each.number for each in self._workers) | answers.by_worker
+        return render(_server_snapshot(await self._server.status()), workers)
+
+
+async def _numbers_of(worker: WorkerFace) -> Snapshot | None:
+    try:
+        return await worker.metrics()
+    except (TimeoutError, ConnectionError):
+        raise
+    except (
+        Exception
+    ):  # the border of this worker's part: the others' numbers are shown all the same
+        logger.exception("a fault of ours in a worker's numbers", worker=worker.number)
+        return None
+
+
+def _server_snapshot(status: dict[str, Any]) -> Snapshot:
+    followers = status.get("followers", [])
+    return {
+        "build_info": {status["version"]: 1},
+        "uptime_seconds": status["uptime_s"],
+        "follower_waiting_events": {each["name"]: each["waiting"] for each in followers},
+        "follower_up": {each["name"]: int(not each["trouble"]) for each in followers},
+    }

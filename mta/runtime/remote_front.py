@@ -1,0 +1,105 @@
+"""What one worker answers to the operator when it lives in another process: `WorkerFront` over its link.
+
+The supervisor's verbs give each question a deadline; a worker that does not answer, or is just being started again, is named in
+the answer. The deadline here is only the last resort.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mta.metrics.catalogue import Snapshot
+from mta.model.envelope import QueueKey
+from mta.runtime.child import Child
+from mta.spool.words import Filter
+
+Row = dict[str, Any]
+LAST_RESORT_S = 300.0
+
+
+class RemoteFront:
+    """The operator's view of one worker, from afar. Raises ConnectionError while it does not run."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    @property
+    def number(self) -> int:
+        return self._child.number
+
+    async def status(self) -> Row:
+        """See `WorkerFront.status`."""
+        answer: Row = await self._ask("status")
+        return answer
+
+    async def metrics(self) -> Snapshot:
+        """See `WorkerFront.metrics`."""
+        answer: Snapshot = await self._ask("metrics")
+        return answer
+
+    async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
+        """See `WorkerFront.queues`."""
+        total, rows = await self._ask("queues", sort=sort, limit=limit, match=match)
+        return total, rows
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        """See `WorkerFront.queues_named`."""
+        answer: list[Row] = await self._ask("queues_named", keys=list(keys))
+        return answer
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        """See `WorkerFront.queue_names`."""
+        answer: list[str] = await self._ask("queue_names", match=match, limit=limit)
+        return answer
+
+    async def count(self, which: Filter) -> int:
+        """See `WorkerFront.count`."""
+        answer: int = await self._ask("count", which=which)
+        return answer
+
+    async def queue(self, key: QueueKey) -> Row | None:
+        """See `WorkerFront.queue`."""
+        answer: Row | None = await self._ask("queue", key=key)
+        return answer
+
+    async def pause(self, key: QueueKey) -> bool:
+        """See `WorkerFront.pause`."""
+        answer: bool = await self._ask("pause", key=key)
+        return answer
+
+    async def resume(self, key: QueueKey) -> bool:
+        """See `WorkerFront.resume`."""
+        answer: bool = await self._ask("resume", key=key)
+        return answer
+
+    async def retry(self, key: QueueKey) -> int:
+        """See `WorkerFront.retry`."""
+        answer: int = await self._ask("retry", key=key)
+        return answer
+
+    async def messages(self, which: Filter, limit: int) -> list[Row]:
+        """See `WorkerFront.messages`."""
+        answer: list[Row] = await self._ask("messages", which=which, limit=limit)
+        return answer
+
+    async def delete(self, which: Filter) -> int:
+        """See `WorkerFront.delete`."""
+        answer: int = await self._ask("delete", which=which)
+        return answer
+
+    async def explain_queue(self, key: QueueKey) -> list[Row]:
+        """See `WorkerFront.explain_queue`."""
+        answer: list[Row] = await self._ask("explain_queue", key=key)
+        return answer
+
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        """See `WorkerFront.explain_message`."""
+        answer: list[Row] = await self._ask("explain_message", number=number, spool=spool)
+        return answer
+
+    async def resolve(self, key: QueueKey) -> Row:
+        """See `WorkerFront.resolve`."""
+        answer: Row = await self._ask("resolve", key=key)
+        return answer
+
+    async def _ask(self, method: str, **arguments: Any) -> Any:
+        return await self._child.asker.ask(method, LAST_RESORT_S, **arguments)

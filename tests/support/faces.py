@@ -1,0 +1,176 @@
+"""Workers and a server as the control verbs see them, in memory: the contract of `WorkerFace`, with queues of a test."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mta.model.envelope import QueueKey
+from mta.spool.words import Filter
+
+Row = dict[str, Any]
+
+
+def a_queue(name: str, recipients: int = 1, **values: Any) -> Row:
+    """A row of the table of queues; what is not named is zero or empty."""
+    domain, _, vmta = name.partition("/")
+    vmta = vmta or "default"
+    row: Row = {
+        "queue": f"{domain}/{vmta}",
+        "domain": domain,
+        "vmta": vmta,
+        "recipients": recipients,
+        "held": 0,
+        "size_bytes": recipients * 1000,
+        "oldest_at": 1000.0,
+        "due": 2000.0,
+        "next_at": 0.0,
+        "attempts": 0,
+        "mode": "normal",
+        "reason": "",
+        "paused": False,
+        "site": domain,
+        "ready": 0,
+        "in_flight": 0,
+        "connections": 0,
+    }
+    return row | values
+
+
+@dataclass
+class Face:
+    """A worker that answers from memory."""
+
+    number: int
+    table: list[Row] = field(default_factory=list)
+    listed: list[Row] = field(default_factory=list)
+    numbers: Row = field(default_factory=dict)
+    totals: Row = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def _answer(self, what: str) -> None:
+        self.asked.append(what)
+
+    async def status(self) -> Row:
+        await self._answer("status")
+        return {
+            "number": self.number,
+            "totals": {"delivered": 1, **self.totals},
+            "loop_lag_p99_ms": float(self.number),
+            "intake": "open",
+        }
+
+    async def metrics(self) -> Row:
+        await self._answer("metrics")
+        return self.numbers
+
+    async def queues(self, *, sort: str, limit: int, match: str) -> tuple[int, list[Row]]:
+        await self._answer(f"queues {sort} {limit} {match}")
+        found = [row for row in self.table if match in row["queue"]]
+        found.sort(key=_SORTS[sort])
+        return len(found), [dict(row) for row in found[:limit]]
+
+    async def queues_named(self, keys: Sequence[QueueKey]) -> list[Row]:
+        await self._answer(f"queues_named {len(keys)}")
+        names = {str(key) for key in keys}
+        return [dict(row) for row in self.table if row["queue"] in names]
+
+    async def queue_names(self, match: str, limit: int) -> list[str]:
+        await self._answer(f"queue_names {limit}")
+        return [row["queue"] for row in self.table if match in row["queue"]][:limit]
+
+    async def count(self, which: Filter) -> int:
+        await self._answer("count")
+        return len([row for row in self.listed if which.message in (0, row["message"])])
+
+    async def queue(self, key: QueueKey) -> Row | None:
+        await self._answer(f"queue {key}")
+        row = next((row for row in self.table if row["queue"] == str(key)), None)
+        return None if row is None else {**row, "waits": [], "policy": []}
+
+    async def pause(self, key: QueueKey) -> bool:
+        await self._answer(f"pause {key}")
+        return True
+
+    async def resume(self, key: QueueKey) -> bool:
+        await self._answer(f"resume {key}")
+        return True
+
+    async def retry(self, key: QueueKey) -> int:
+        await self._answer(f"retry {key}")
+        return self.number + 1
+
+    async def messages(self, which: Filter, limit: int) -> list[Row]:
+        await self._answer(f"messages {limit}")
+        return [row for row in self.listed if not which.message or row["message"] == which.message][
+            :limit
+        ]
+
+    async def delete(self, which: Filter) -> int:
+        await self._answer("delete")
+        return len(self.listed)
+
+    async def explain_queue(self, key: QueueKey) -> list[Row]:
+        await self._answer(f"explain {key}")
+        return [{"what": f"worker {self.number}", "of": str(key), "until": None, "place": ""}]
+
+    async def explain_message(self, number: int, spool: str = "") -> list[Row]:
+        await self._answer(f"explain {number}")
+        return []
+
+    async def resolve(self, key: QueueKey) -> Row:
+        await self._answer(f"resolve {key}")
+        return {"domain": key.domain, "vmta": key.vmta, "site": f"by worker {self.number}"}
+
+
+class SilentFace(Face):
+    """A worker that never answers."""
+
+    async def _answer(self, what: str) -> None:
+        await super()._answer(what)
+        await asyncio.Event().wait()
+
+
+class GoneFace(Face):
+    """A worker whose process has just died."""
+
+    async def _answer(self, what: str) -> None:
+        await super()._answer(what)
+        raise ConnectionError("the process ended")
+
+
+class FaultyFace(Face):
+    """A worker with a bug."""
+
+    async def _answer(self, what: str) -> None:
+        await super()._answer(what)
+        raise KeyError("a fault of ours")
+
+
+class ServerFake:
+    """The server as a whole."""
+
+    async def status(self) -> Row:
+        followers = [
+            {"name": "accounting.main", "waiting": 3, "trouble": ""},
+            {"name": "accounting.other", "waiting": 0, "trouble": "no room"},
+        ]
+        return {"version": "1.2.3", "uptime_s": 9.0, "followers": followers}
+
+    async def reload(self) -> list[str]:
+        return []
+
+    async def rotate(self) -> dict[str, str]:
+        return {}
+
+    def shutdown(self, *, drain: bool) -> None:
+        pass
+
+
+_SORTS: dict[str, Any] = {
+    "recipients": lambda row: (-row["recipients"], row["queue"]),
+    "oldest": lambda row: (row["oldest_at"] or float("inf"), row["queue"]),
+    "domain": lambda row: (row["domain"], row["vmta"]),
+    "bytes": lambda row: (-row["size_bytes"], row["queue"]),
+    "due": lambda row: (row["due"] is None, row["due"] or 0.0, row["queue"]),
+}
