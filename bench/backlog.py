@@ -74,7 +74,7 @@ class SilentDns:
     name: str = "domains"
     title: str = "300,000 domains, one message each, no DNS answers"
     count: int = 300_000
-    quick_count: int = 30_000
+    quick_count: int = 20_000
 
     def run(self, arena: Arena) -> Result:
         """Fill and look; once."""

@@ -37,7 +37,7 @@ class Million:
     name: str = "million"
     title: str = "1,000,000 recipients queued for a dead destination"
     count: int = 1_000_000
-    quick_count: int = 20_000
+    quick_count: int = 10_000
     elsewhere: Load = ELSEWHERE_LOAD
     quick_elsewhere: int = 2_000
 

@@ -71,7 +71,7 @@ SCENARIOS: Sequence[Scenario] = (
         "plain",
         "4 KB, no DKIM, 50 client connections, outbound up to 40",
         _FOUR_KB,
-        1_500,
+        1_000,
         _PLAIN,
         (Faster("Sluice", "Postfix", 8.0), Faster("Sluice", "Haraka", 6.0)),
     ),
@@ -174,7 +174,7 @@ SCENARIOS: Sequence[Scenario] = (
         "refusals",
         "4 KB, half of the replies 4xx, in attempts",
         Load(200_000, 4 * KB, recipient="user{n}@dest.example", own_source=True),
-        5_000,
+        3_000,
         (
             Contestant(
                 "Sluice, half 4xx",

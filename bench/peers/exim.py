@@ -96,6 +96,7 @@ ROUTER = """\
   self = send
   transport = to_{name}
 """
+QUEUE_RUNS = "-q1m"  # for what was deferred: messages are delivered as they come
 PER_CONNECTION = 500  # ch. 30, connection_max_messages: its default
 
 
@@ -160,7 +161,7 @@ class Exim:
         room.build()
         spool = room.spool("/var/spool/exim4")
         room.own(spool, "Debian-exim", 0o750)
-        command = room.command("/usr/sbin/exim4", "-bdf", "-q1m")
+        command = room.command("/usr/sbin/exim4", "-bdf", QUEUE_RUNS)
         with Child("exim", command, setup.directory / "exim.log") as child:
             wait_for_banner(port, child, 30.0)
             yield RunningExim(port, child, spool / "mainlog")
