@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -59,10 +60,13 @@ class Pair:
 
 
 @pytest.fixture
-async def pair() -> Pair:
+async def pair() -> AsyncIterator[Pair]:
     pair = Pair()
     await pair.open()
-    return pair
+    yield pair
+    pair.near.close()
+    pair.far.close()
+    await asyncio.sleep(0)
 
 
 async def test_questions_are_answered_whatever_their_order(pair: Pair) -> None:
@@ -118,6 +122,7 @@ async def test_what_is_sent_before_the_link_is_open_is_not_lost() -> None:
     assert heard == [Beat(0.0, 7, 0)]
     sender.close()
     receiver.close()
+    await asyncio.sleep(0)
 
 
 async def test_a_door_passes_an_open_connection_with_its_note() -> None:
