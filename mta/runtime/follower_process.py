@@ -203,3 +203,7 @@ class _Answers:
         has_ended = await self._process.finish()
         self._process.end()
         return has_ended
+
+    async def end(self) -> None:
+        """Go. It may have been told to finish before, and be on its way out."""
+        self._process.end()

@@ -1,6 +1,7 @@
 """Messages and questions between two of our processes: all of them, in order, and none is left without an answer."""
 
 import asyncio
+import inspect
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,9 @@ from mta.io.link import Link
 from mta.model.envelope import QueueKey
 from mta.model.errors import SpoolError
 from mta.runtime.calls import Answerer, Asker, CallFailed
+from mta.runtime.follower_process import _Answers as FollowerAnswers
 from mta.runtime.messages import Beat, Call, of_process, of_supervisor
+from mta.runtime.worker_process import WorkerProcess
 
 
 class Desk:
@@ -143,3 +146,9 @@ async def test_a_door_passes_an_open_connection_with_its_note() -> None:
     door.close()
     assert not pass_on(near, b"3", near.fileno()), "nobody is there any more"
     near.close()
+
+
+def test_the_supervisor_may_send_every_kind_of_process_home() -> None:
+    # A follower that still ran when the workers were sent home was asked for what it had not: a traceback at the stop.
+    for answers in (WorkerProcess, FollowerAnswers):
+        assert inspect.iscoroutinefunction(getattr(answers, "end", None)), answers
