@@ -16,6 +16,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from itertools import pairwise
 
@@ -130,6 +131,11 @@ class Trust:
     def is_compromised(self, name: str) -> bool:
         """Whether the newest root says that the key of this id was stolen."""
         return name in self.root.compromised
+
+    def may_sign_at(self, name: str, at: datetime) -> bool:
+        """Whether the key of this id is neither stolen nor withdrawn at this moment."""
+        withdrawn = self.root.revoked_after.get(name)
+        return not self.is_compromised(name) and (withdrawn is None or at < withdrawn)
 
     def open(self, envelope: Envelope, payload_type: str, *, kind: Kind | None = None) -> Opened:
         """The verified bytes of a statement of the vendor's. Raises LicenseError; nothing is parsed before a signature holds.
