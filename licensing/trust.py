@@ -83,8 +83,7 @@ class Trust:
 
         `is_named`: it comes from configuration or a command line, and opens Development licences only.
         """
-        newest = decode_envelope(root_bytes, max_bytes=MAX_ROOT_BYTES)
-        first, *later = [*newest.roots, msgspec.structs.replace(newest, roots=())]
+        first, *later = read_chain(root_bytes)
         root = _read_root(first)
         _signed_by(root, first)
         return cls((root,), (first,), is_named=is_named).advance(later)
@@ -246,6 +245,12 @@ def _moment(head: _Head) -> float:
 
 
 # -- roots --------------------------------------------------------------------------------------------
+
+
+def read_chain(data: bytes) -> tuple[Envelope, ...]:
+    """The roots of a file like `root.json`, ascending; none is believed yet. Raises LicenseError."""
+    newest = decode_envelope(data, max_bytes=MAX_ROOT_BYTES)
+    return (*newest.roots, msgspec.structs.replace(newest, roots=()))
 
 
 def read_key(text: str) -> Ed25519PublicKey:

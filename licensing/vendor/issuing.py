@@ -12,7 +12,13 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from licensing import model
-from licensing.envelope import Envelope, decode_closed, sign
+from licensing.envelope import (
+    MAX_ENVELOPE_BYTES,
+    Envelope,
+    decode_closed,
+    encode_envelope,
+    sign,
+)
 from licensing.errors import LicenseError
 from licensing.ids import new_id
 from licensing.model import License, check_license
@@ -30,15 +36,16 @@ class Signer:
     delegation: Envelope
 
     def sign(self, folder: VendorFolder, payload_type: str, statement: msgspec.Struct) -> Envelope:
-        """The statement as customers believe it, with the roots that came after the first. Raises LicenseError."""
-        trust = complete_chain(folder)
-        return sign(
-            payload_type,
-            msgspec.json.encode(statement),
-            [self.key],
-            roots=trust.roots_after(1),
-            delegation=self.delegation,
+        """The statement as customers believe it, with the roots that came after the first. Raises LicenseError.
+
+        A root that names very many known good licences after a theft has no room in a file: it travels by itself then.
+        """
+        envelope = sign(
+            payload_type, msgspec.json.encode(statement), [self.key], delegation=self.delegation
         )
+        roots = complete_chain(folder).roots_after(1)
+        complete = msgspec.structs.replace(envelope, roots=roots)
+        return complete if len(encode_envelope(complete)) <= MAX_ENVELOPE_BYTES else envelope
 
 
 def issue(folder: VendorFolder, signer: Signer, order: Order, now: datetime) -> Envelope:

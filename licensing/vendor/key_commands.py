@@ -77,6 +77,10 @@ def delegate(
     with vendor.locked():
         held = ceremony.complete_chain(vendor).root
         at = now()
+        if at >= held.expires_at:
+            raise LicenseError(
+                "root", f"root {held.version} has expired: `sluice-license root rotate` first"
+            )
         begins = since or at
         draft = ceremony.delegation(
             load_public(vendor.keys / f"{name}.pub"),

@@ -221,6 +221,13 @@ def _given(**changes: Any) -> dict[str, Any]:
 
 def _hand_out(vendor: VendorFolder, envelope: Envelope, output: Path | None) -> None:
     hand_out(envelope, output)
+    version = len(vendor.roots())
+    if version > 1 and not envelope.roots:
+        typer.echo(
+            f"root {version} is too large to travel in this file: who has not had it from the licence server or a release"
+            " installs what `root export` writes first",
+            err=True,
+        )
     found, opened = open_issued(vendor, envelope)
     typer.echo(
         f"{found.license_id} revision {found.revision}: {found.kind} × {found.quantity} for"

@@ -2,11 +2,13 @@
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from licensing.errors import LicenseError
+from licensing.store import LicenseStore
 from licensing.trust import Trust
 from tests.support.vendor_folder import ROOT_NAMES, Office
 
@@ -195,3 +197,27 @@ def test_what_is_exported_is_what_a_release_loads(ready: Office) -> None:
     found, opened = named.open_license(licence)
     assert found.limits.dev is not None and found.limits.dev.recipients == ("@example.test",)
     assert not opened.production
+
+
+def test_a_root_too_large_for_a_licence_file_travels_by_itself(
+    ready: Office, tmp_path: Path
+) -> None:
+    ready.issue("enterprise_server")
+    first = ready.trust
+    log = ready.folder / "issued.jsonl"
+    line = json.loads(log.read_text())
+    others = [{**line, "sha256": f"{number:064x}"} for number in range(1_000)]
+    log.write_text(log.read_text() + "".join(json.dumps(each) + "\n" for each in others))
+    ready.do("root", "rotate", "--compromised", "issuing")
+    ready.do("root", "sign", "2", "--key", ready.stick("anna"), "--key", ready.stick("bela"))
+    ready.make_key("issuing2", "license-signing")
+    path = tmp_path / "repaired.lic"
+    said = ready.do(
+        *("issue", "--kind", "enterprise_server", "--licensee", "E", "--order", "O"),
+        *(*ready.term(), "-o", str(path)),
+    )
+    assert "too large to travel" in said
+    store = LicenseStore(tmp_path / "license.d", tmp_path / "state", first)
+    assert ready.trust.root.version == 2
+    assert store.install_roots((tmp_path / "root.json").read_bytes())
+    store.install(path.read_bytes(), datetime.now(UTC).timestamp())
