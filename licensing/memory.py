@@ -4,11 +4,11 @@ Remembered by key, so that a stolen key's revision 10⁹ does not bar the repair
 stolen, so that a planned rotation opens no way back to an older revision (A7).
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from licensing.errors import LicenseError
-from licensing.selection import Installed
-from licensing.trust import Trust
 
 MAX_KNOWN = 1_000  # licences ever seen on one machine; each was signed by the vendor
 
@@ -19,27 +19,26 @@ class Memory(msgspec.Struct, frozen=True):
     ratchets: dict[str, dict[str, int]] = {}
     first_seen: dict[str, float] = {}
 
-    def highest(self, license_id: str, trust: Trust) -> int:
-        """The highest revision that was in force here; a stolen key's do not count."""
+    def highest(self, license_id: str, is_stolen: Callable[[str], bool]) -> int:
+        """The highest revision that was in force here; those of stolen keys do not count."""
         return max(
             (
                 revisions.get(license_id, 0)
                 for name, revisions in self.ratchets.items()
-                if not trust.is_compromised(name)
+                if not is_stolen(name)
             ),
             default=0,
         )
 
-    def with_seen(self, each: Installed, now: float) -> "Memory":
-        """This licence too; its revision counts once its term has begun."""
-        found, name = each.license, each.opened.key_id
-        seen = {found.license_id: now, **self.first_seen}
-        ratchets = self.ratchets
-        if each.has_begun(now):
-            known = ratchets.get(name, {})
-            revision = max(known.get(found.license_id, 0), found.revision)
-            ratchets = {**ratchets, name: {**known, found.license_id: revision}}
-        return Memory(ratchets, seen)
+    def with_seen(self, license_id: str, at: float) -> "Memory":
+        """This licence was seen at this moment, if it was not before."""
+        return Memory(self.ratchets, {license_id: at, **self.first_seen})
+
+    def with_begun(self, key_id: str, license_id: str, revision: int) -> "Memory":
+        """This revision, signed by this key, has been in force."""
+        known = self.ratchets.get(key_id, {})
+        highest = max(known.get(license_id, 0), revision)
+        return Memory({**self.ratchets, key_id: {**known, license_id: highest}}, self.first_seen)
 
     def refuse_unbounded(self) -> None:
         """Raises LicenseError beyond the bound."""

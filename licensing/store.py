@@ -144,7 +144,7 @@ class LicenseStore:
         envelope = parse_armour(data)
         found, opened = self._trust.open_license(envelope)
         self._trust = self._trust.advance(envelope.roots)
-        highest = self._memory.highest(found.license_id, self._trust)
+        highest = self._memory.highest(found.license_id, self._trust.is_compromised)
         if found.revision < highest:
             raise LicenseError(
                 "older_revision",
@@ -267,7 +267,10 @@ class LicenseStore:
     def _remember(self, found: list[Installed], now: float) -> str:
         """Keep copies and ratchets of what is good. A disk that is full stops nothing: why not, or ""."""
         for each in found:
-            self._memory = self._memory.with_seen(each, now)
+            name, revision = each.license.license_id, each.license.revision
+            self._memory = self._memory.with_seen(name, now)
+            if each.has_begun(now):
+                self._memory = self._memory.with_begun(each.opened.key_id, name, revision)
         try:
             self._keep_roots()
             for each in found:
