@@ -34,10 +34,14 @@ class Injection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people."""
+    """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people.
+
+    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %).
+    """
 
     code: str
     text: str
+    covers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Stamp:
 
     header: str
     recipients: tuple[str, ...]  # "@domain" or a whole address, lower case
-    banner: str = "DEVELOPMENT"
+    banner: str = "DEVELOPMENT"  # "" for none
+    loopback: bool = True  # deliveries to this machine itself are allowed beside the recipients
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ class Entitlement:
     """Whether mail may come in and go out, over how many connections, and why.
 
     `max_connections`: over all workers of this server, None for no limit. `is_metered`: every delivery needs an Email taken
-    from the guard first. `until`: seconds since 1970 at which this state ends by itself, if nothing is done.
+    from the guard first. `until`: seconds since 1970 at which something of this changes by itself, if nothing is done: up to then
+    it holds, and one timer is enough. `deadline`: until when the trouble named in `reason` is borne, for people.
     """
 
     state: State
@@ -64,8 +70,32 @@ class Entitlement:
     is_metered: bool = False
     reason: str = ""
     until: float | None = None
+    deadline: float | None = None
     stamp: Stamp | None = None
     remarks: tuple[Remark, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """What `sluice license status` ends with: 0 valid, 1 notice, 2 grace, 3 held or limited, 4 stopped, 5 unlicensed."""
+        if self.state is State.VALID and self.remarks:
+            return 1
+        if self.state is State.PENDING and not self.deliver:
+            return 3
+        return _EXIT_CODES[self.state]
+
+
+_EXIT_CODES = {
+    State.VALID: 0,
+    State.PENDING: 2,  # as grace: it works, up to a deadline
+    State.GRACE: 2,
+    State.OVER_LIMIT: 3,
+    State.STANDBY: 3,
+    State.FENCED: 3,
+    State.TAMPERED: 3,
+    State.EXPIRED: 4,
+    State.REVOKED: 4,
+    State.UNLICENSED: 5,
+}
 
 
 UNLICENSED = Entitlement(
