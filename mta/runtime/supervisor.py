@@ -36,6 +36,8 @@ from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
+from mta.runtime.license import OpenGuard, open_guard
+from mta.runtime.license_office import LicenseOffice
 from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
 from mta.runtime.process import (
@@ -76,7 +78,7 @@ FIXED = (
 )
 
 
-def run(config: Path) -> int:
+def run(config: Path, open_guard: OpenGuard = open_guard) -> int:
     """Serve until told to stop; the exit code. The configuration's mistakes go to standard error."""
     try:
         settings = load(config)
@@ -95,7 +97,7 @@ def run(config: Path) -> int:
         lives = {"worker": worker_process.live, "follower": follower_process.live}
         nursery = open_nursery(lives, not_theirs=passed)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return uvloop.run(Supervisor(config, settings, count, nursery, passed).serve())
+    return uvloop.run(Supervisor(config, settings, count, nursery, passed, open_guard).serve())
 
 
 class CrewFace(Protocol):
@@ -131,6 +133,7 @@ class Supervisor:
         count: int = 1,
         nursery: Nursery | None = None,
         passed: Sequence[socket.socket] = (),
+        open_guard: OpenGuard = open_guard,
     ) -> None:
         """`count` workers; with more than one they are born in `nursery`. `passed`: listening sockets of the service manager."""
         self.config = config
@@ -142,6 +145,8 @@ class Supervisor:
         self._count = count
         self._nursery = nursery
         self._passed = passed
+        self._open_guard = open_guard
+        self._office: LicenseOffice | None = None
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
         self._notifier = Notifier()
@@ -183,6 +188,7 @@ class Supervisor:
         self.governor.restore(self._quotas.read())
         addresses = [rules.address for rules in settings.listeners]
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
+        await self._start_licence()
         await self._start_crew()
         await self._start_control()
         await self._start_metrics()
@@ -208,16 +214,33 @@ class Supervisor:
         for rules in self.settings.accounting:
             make_directory(Path(rules.path).parent, 0o755)
 
+    async def _start_licence(self) -> None:
+        guard = None if self.settings.server.lab else self._open_guard(self.settings)
+        self._office = LicenseOffice(guard, self.governor, self.clock)
+        await self._office.start()
+
+    @property
+    def office(self) -> LicenseOffice:
+        """What the licence allows; there from the start on."""
+        assert self._office is not None
+        return self._office
+
     async def _start_crew(self) -> None:
         settings, governor, clock = self.settings, self.governor, self.clock
         if self._nursery is None:
-            self._crew = solo = Solo(settings, governor=governor, clock=clock)
-            self._records = LocalRecords(settings, list(solo.worker.spools.values()), clock)
+            self._crew = solo = Solo(settings, governor=governor, clock=clock, office=self.office)
+            spools = list(solo.worker.spools.values())
+            self._records = LocalRecords(settings, spools, clock, self.office.counting)
             await self._records.start()
             await solo.start()
             return
         crew = Crew(
-            settings, count=self._count, nursery=self._nursery, governor=governor, clock=clock
+            settings,
+            count=self._count,
+            nursery=self._nursery,
+            governor=governor,
+            clock=clock,
+            office=self.office,
         )
         crew.on_room = self._room
         self._crew = crew
@@ -260,6 +283,8 @@ class Supervisor:
             await self._records.stop()
         if self._crew is not None:
             await self._crew.end()
+        if self._office is not None:
+            await self._office.stop()
         self._let_go()
 
     # -- run ------------------------------------------------------------------------------------
@@ -298,6 +323,7 @@ class Supervisor:
         if self._records is not None:
             await self._records.stop()
         await self.crew.end()
+        await self.office.stop()
         self._let_go()
         logger.info("stopped")
 
@@ -332,6 +358,7 @@ class Supervisor:
             "config": str(self.config),
             "listeners": [each.address for each in self.settings.listeners],
             "followers": await self._records.status(),
+            "license": await self.office.status(),
         }
 
     async def reload(self) -> list[str]:
