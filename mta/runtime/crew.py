@@ -155,7 +155,10 @@ class Crew:
         owns_core = len(self._workers) >= cores()
         settings = pickle.dumps(self._settings)
         entitlement = self._office.entitlement
-        return Start(settings, tuple(spools), self._clock.offset, owns_core, entitlement)
+        is_counted = self._office.counting is not None
+        return Start(
+            settings, tuple(spools), self._clock.offset, owns_core, entitlement, is_counted
+        )
 
     def _connect_events(self, worker: Child) -> None:
         """A new connection between this worker and the follower, if both are there."""

@@ -120,7 +120,7 @@ class FollowerProcess:
         if not await sources.all_named(NAMED_S):
             logger.error("accounting starts without some spools", spools=sources.unnamed)
         sources.on_new_spool = self._meet_new_spool
-        counting = None if settings.server.lab else FarCounting(self._asker)
+        counting = FarCounting(self._asker) if start.is_counted else None
         records = LocalRecords(settings, sources.named, Clock(start.clock_offset), counting)
         await self._open_alone(records)
         self._records = records

@@ -57,6 +57,7 @@ class Start(_Message):
     clock_offset: float
     owns_core: bool = False  # there are as many workers as cores
     entitlement: Entitlement = LAB
+    is_counted: bool = False  # deliveries are told to the licence
 
 
 class Granted(_Message):
