@@ -16,7 +16,17 @@ RETRY_S = 1.0  # none were left: ask again, for others may have returned some
 class Purse:
     """`left` Emails may be taken now; never more are taken than were given."""
 
-    __slots__ = ("_ask", "_asked", "_block", "_give_back", "_look_at", "_used", "is_dry", "left")
+    __slots__ = (
+        "_ask",
+        "_asked",
+        "_block",
+        "_give_back",
+        "_look_at",
+        "_used",
+        "_used_before",
+        "is_dry",
+        "left",
+    )
 
     def __init__(self, ask: Callable[[int], None], give_back: Callable[[int], None]) -> None:
         """`ask` for so many, answered by `given`; `give_back` so many."""
@@ -27,6 +37,7 @@ class Purse:
         self._asked = 0
         self._block = 1
         self._used = 0  # since the last look
+        self._used_before = 0  # between the two before
         self._look_at = 0.0
 
     def take(self, count: int) -> None:
@@ -51,17 +62,18 @@ class Purse:
         asked, self._asked = self._asked, 0
         self.left += count
         self.is_dry = not count
-        # A block that was given whole and is wanted again before the next look is too small for this pace.
-        self._block = min(self._block * 2, MAX_BLOCK) if 0 < asked <= count else 1
+        # At most what half a second used: with the next asked for at half of it, under a second's worth is here at any time.
+        pace = max(1, self._used, self._used_before)
+        self._block = min(self._block * 2, pace, MAX_BLOCK) if 0 < asked <= count else 1
 
     def look(self, now: float) -> None:
         """Twice a second: what nobody uses goes back; a block is worth what half a second used."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
-        used, self._used = self._used, 0
-        self._block = min(self._block, max(1, used))
-        if not used and self.left:
+        self._used_before, self._used = self._used, 0
+        self._block = min(self._block, max(1, self._used_before))
+        if not self._used_before and self.left:
             self._give_back(self.left)
             self.left = 0
 
