@@ -133,6 +133,8 @@ class Enforcement:
         if reason:
             # First nobody asks what is due, then the spools say that nothing is.
             scheduler.hold(reason)
+            if scheduler.purse is not None:
+                self._emails.give_back(scheduler.purse.empty())
             for spool in self._spools.values():
                 spool.hold_all(now)
             return

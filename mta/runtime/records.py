@@ -85,7 +85,8 @@ class LocalRecords:
         """See `Records`; SpoolLocked if another process follows still."""
         await asyncio.to_thread(self._open)
         assert self._cursors is not None
-        pruning = Pruning()
+        names = [f"accounting.{rules.name}" for rules in self._settings.accounting]
+        pruning = Pruning([*names, *[VOLUME] * (self._counting is not None)])
         followers = {
             rules.name: Follower(
                 f"accounting.{rules.name}",
