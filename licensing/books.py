@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from licensing.clock import ClockState
-from licensing.model import Pool
+from licensing.model import Pool, Role
 
 
 class HeldLease(msgspec.Struct, kw_only=True):
@@ -55,7 +55,7 @@ class Books(msgspec.Struct, kw_only=True):
     contact_at: float = 0.0  # trusted time of the last signed answer
     next_report_at: float = 0.0
     activation_until: float = 0.0
-    role: str = "primary"
+    role: Role = "primary"
     conn_peak: int = 0  # since the last acknowledgement
     first_seen: dict[str, float] = {}  # licence id → trusted time; a renewal does not change it
     findings: dict[str, float] = {}

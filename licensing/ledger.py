@@ -10,7 +10,6 @@ thread touches the file (`LedgerThread`). The ledger never sees an address, a me
 import asyncio
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +31,7 @@ SCHEMA = """
 CREATE TABLE meta (k TEXT PRIMARY KEY, v TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, opened_at REAL NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE ledger (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, record BLOB NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE outbox (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sha256 TEXT NOT NULL, tries INTEGER NOT NULL,
-                     next_at REAL NOT NULL);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE ack (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE notice (id TEXT PRIMARY KEY, sent_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE event (id INTEGER PRIMARY KEY, ts REAL NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL);
@@ -61,8 +59,6 @@ class Outgoing:
     seq: int
     data: bytes
     sha256: str
-    tries: int = 0
-    next_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +71,12 @@ class Break:
 
 def chain_hash(prev: str, record: bytes) -> str:
     """The hash of a record that follows the one with the hash `prev` (design 3.7)."""
-    return hashlib.sha256(b"sluice-ledger-v1" + bytes.fromhex(prev) + record).hexdigest()
+    return hashlib.sha256(b"sluice-ledger-v1" + prev.encode() + record).hexdigest()
 
 
 def genesis(activation_id: str, node_pub: str, reason: str) -> str:
     """What the first record of a chain follows."""
     return hashlib.sha256(f"{activation_id}{node_pub}{reason}".encode()).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace the file's content; a reader finds the old or the new, whole, after any crash. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class Ledger:
@@ -150,20 +125,15 @@ class Ledger:
             self._put_books(books)
             data, sha256 = build(self._append(books, "report", times))
             self._run(
-                "INSERT INTO outbox VALUES (?, ?, ?, 0, ?)",
+                "INSERT INTO outbox VALUES (?, ?, ?, ?)",
                 (books.seq, data, sha256, times.trusted),
             )
-        return Outgoing(books.seq, data, sha256, 0, times.trusted)
+        return Outgoing(books.seq, data, sha256)
 
     def outgoing(self) -> Outgoing | None:
         """The report under way, if there is one."""
-        rows = self._rows("SELECT seq, bytes, sha256, tries, next_at FROM outbox")
+        rows = self._rows("SELECT seq, bytes, sha256 FROM outbox")
         return Outgoing(*rows[0]) if rows else None
-
-    def tried(self, tries: int, next_at: float) -> None:
-        """The report under way was tried so often, and is to be tried again then (trusted time)."""
-        with self._transaction():
-            self._run("UPDATE outbox SET tries = ?, next_at = ?", (tries, next_at))
 
     def settle(self, books: Books, answer: bytes) -> None:
         """The report under way is acknowledged: the answer is kept, the outbox is empty, the books are these."""
@@ -222,7 +192,7 @@ class Ledger:
         prev, expected = self._meta("genesis"), 1
         heads = set()
         for seq, record, said, digest in self._db.execute(
-            "SELECT seq, record, prev, hash FROM ledger ORDER BY seq"
+            "SELECT seq, CAST(record AS BLOB), prev, hash FROM ledger ORDER BY seq"
         ):
             if seq != expected:
                 return Break(expected, "records are missing")

@@ -17,7 +17,9 @@ from licensing.facts import say_day
 # A lone call waits so long for others at most: ten commits a second, whatever the number of followers.
 FLUSH_EVERY_S = 0.1
 FLUSH_AT = 10_000  # Emails that wait for a commit are never more
-REMEMBERED_DAYS = 400
+REMEMBERED_DAYS = (
+    62  # older ones stand in the ledger's records; a report names those not acknowledged yet
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Meter:
         # A running commit may have copied the books before our change: only the next one covers it.
         if self._next is None:
             self._next = asyncio.create_task(self._commit(self._running))
+            self._next.add_done_callback(_look_at)
         await asyncio.shield(self._next)
 
     async def close(self) -> None:
@@ -133,3 +136,9 @@ class Meter:
                 self.failing_since = self._now()
             raise
         self.failing_since = None
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    # Those who wait are told by their own shield; when nobody does, asyncio must not complain.
+    if not task.cancelled():
+        task.exception()
