@@ -177,13 +177,12 @@ class Trust:
             except SignatureError:
                 continue
             found = decode_closed(payload, Delegation)
-            if not root.issued_at <= found.issued_at < root.expires_at:
-                raise LicenseError("window", "its delegation is not of the term of its root")
-            # A root that has a successor vouches for nothing new.
-            if end is None or found.issued_at <= end:
+            # A root that has a successor vouches for nothing new, and a root for nothing that was before it.
+            last = root.expires_at if end is None else min(end, root.expires_at)
+            if root.issued_at <= found.issued_at <= last:
                 return found
         raise SignatureError(
-            "signature does not match: its delegation is not signed by the root keys we trust"
+            "signature does not match: no root we trust has signed its delegation in that root's time"
         )
 
     def _judge(self, opened: Opened, delegation: Delegation, payload_type: str) -> None:
