@@ -58,6 +58,9 @@ class Books(msgspec.Struct, kw_only=True):
     role: Role = "primary"
     conn_peak: int = 0  # since the last acknowledgement
     first_seen: dict[str, float] = {}  # licence id → trusted time; a renewal does not change it
+    requests: list[
+        str
+    ] = []  # SHA-256 of activation requests that wait for an answer, the last eight
     findings: dict[str, float] = {}
     clock: ClockState | None = None
     is_clean: bool = True  # False from the first write of a run until its orderly end

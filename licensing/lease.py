@@ -53,11 +53,12 @@ class Allowance:
 
     def __init__(self, books: Books, limit: VolumeLimit, unreachable_s: float) -> None:
         self._books = books
-        self._limit = limit
+        self.limit = limit  # a renewal or upgrade puts another here
         self._unreachable_s = unreachable_s
         self._blocked = False
         self.rate = HourRate()
         self.free = 0
+        self.left = 0  # as `free`, whether it may be taken now or not
         self.taken = 0  # granted, and neither refunded nor counted
         self.is_on_credit = False
         self.left_until: float | None = None
@@ -104,13 +105,14 @@ class Allowance:
         self.is_on_credit = False
         if self._is_before_first_lease():
             # Before the first lease one start block may be used; the first report tells of it (design 3.4).
-            left = max(0, self._limit.lease.min - self._books.cum)
+            left = max(0, self.limit.lease.min - self._books.cum)
         elif left <= self.taken and (credit := self._credit(now)) > 0:
             left += credit
             self.is_on_credit = True
             ends.append(self._books.contact_at + self._unreachable_s)
         self.left_until = max(ends, default=None)
-        self.free = 0 if self._blocked else max(0, left - self.taken)
+        self.left = max(0, left - self.taken)
+        self.free = 0 if self._blocked else self.left
 
     def block(self, is_blocked: bool, now: float) -> None:
         """Grant nothing: after a crash, until the journals were read to the end, for what they hold is used already."""
@@ -133,7 +135,7 @@ class Allowance:
         if self.need(now) is Need.NONE:
             return None
         rate = self.rate.per_hour(now)
-        terms = self._limit.lease
+        terms = self.limit.lease
         held = sum(lease.emails - lease.used for lease in self._books.leases)
         wanted = max(terms.min, rate * terms.horizon_s // 3_600) - max(0, held - self.taken)
         return Want(emails=max(terms.min, wanted), rate_1h=rate)
@@ -157,6 +159,10 @@ class Allowance:
                 for period, used in self._books.credit_used.items()
                 if period == pool.period
             }
+        # Whoever reports may use what it has for longer.
+        ends = {lease.id: lease.use_until for lease in granted}
+        for held in self._books.leases:
+            held.use_until = max(held.use_until, ends.get(held.id, 0))
         keep = [
             lease
             for lease in self._books.leases
@@ -200,7 +206,7 @@ class Allowance:
         pool, silent = self._books.pool, now - self._books.contact_at
         if pool is None or not UNREACHABLE_S <= silent <= self._unreachable_s:
             return 0
-        extra = pool.quota * self._limit.grace_emails_pct // 100 // max(1, pool.nodes)
+        extra = pool.quota * self.limit.grace_emails_pct // 100 // max(1, pool.nodes)
         return max(0, pool.share + extra - self._books.credit_used.get(pool.period, 0))
 
     def _is_over(self, lease: HeldLease, now: float) -> bool:

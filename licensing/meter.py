@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from licensing.books import Books
 from licensing.errors import LicenseError
@@ -22,17 +23,27 @@ REMEMBERED_DAYS = (
 )
 
 
+class Counted(Protocol):
+    """So many Emails stand in the journal of `spool` (its UUID) after the event `since` up to the event `upto`."""
+
+    @property
+    def spool(self) -> str: ...
+    @property
+    def since(self) -> int: ...
+    @property
+    def upto(self) -> int: ...
+    @property
+    def emails(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """So many Emails stand in the journal of `spool` after the event `reading_since` up to the event `upto`.
-
-    `reading_since` None: after whatever was counted last.
-    """
+    """A `Counted` as a value; `since` and `upto` are event ids, 0 is before the first."""
 
     spool: str
+    since: int
     upto: int
     emails: int
-    reading_since: int | None = None
 
 
 class Meter:
@@ -66,11 +77,11 @@ class Meter:
             None  # trusted time of the first write that failed, None: all is on disk
         )
 
-    def fold(self, counts: Iterable[Delivered]) -> int:
+    def fold(self, counts: Iterable[Counted]) -> int:
         """Count what is new of these; how many Emails that was. Raises LicenseError for a range that was counted in part."""
         return sum(self._fold(one) for one in counts)
 
-    async def delivered(self, counts: Iterable[Delivered]) -> None:
+    async def delivered(self, counts: Iterable[Counted]) -> None:
         """Count these; durable when it returns. Raises LedgerError: counted in memory; tell the same again, it counts once."""
         self.fold(counts)
         await self.flush()
@@ -90,19 +101,19 @@ class Meter:
                 self._hurry.set()
                 await asyncio.wait([task])
 
-    def _fold(self, one: Delivered) -> int:
+    def _fold(self, one: Counted) -> int:
         cursor = self._books.cursors.get(one.spool)
         if cursor is not None and one.upto <= cursor:
             return 0
-        if one.reading_since is not None and cursor is not None:
-            if one.reading_since < cursor:
+        if cursor is not None:
+            if one.since < cursor:
                 raise LicenseError(
                     "overlap",
-                    f"events {one.reading_since} to {one.upto} of spool {one.spool}: those up to {cursor} are counted already;"
+                    f"events {one.since} to {one.upto} of spool {one.spool}: those up to {cursor} are counted already;"
                     " read on from there",
                 )
-            if one.reading_since > cursor:
-                self._gap(one.spool, cursor, one.reading_since)
+            if one.since > cursor:
+                self._gap(one.spool, cursor, one.since)
         self._books.cursors[one.spool] = one.upto
         if one.emails:
             self._count(one.emails)

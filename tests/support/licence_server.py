@@ -193,9 +193,7 @@ class LicenceServer:
             in_reply_to=sha256,
             activation_id=report.activation_id,
             server_time=int(self.time),
-            ack=model.Acked(
-                epoch=report.epoch, seq=report.seq, cum=report.cum, head=report.head
-            ),
+            ack=model.Acked(epoch=report.epoch, seq=report.seq, cum=report.cum, head=report.head),
             token=row.token,
             activation_until=int(self.time + 35 * 86_400),
             leases=self._cut(row, report),
