@@ -6,6 +6,7 @@ aged out. Design 3.9.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class State(StrEnum):
@@ -36,11 +37,13 @@ class Injection(StrEnum):
 class Remark:
     """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people.
 
-    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %).
+    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %). `info` is told
+    once and is no flaw: a licence with nothing else is plainly valid.
     """
 
     code: str
     text: str
+    level: Literal["info", "warn", "error"] = "warn"
     covers: tuple[str, ...] = ()
 
 
@@ -77,7 +80,7 @@ class Entitlement:
     @property
     def exit_code(self) -> int:
         """What `sluice license status` ends with: 0 valid, 1 notice, 2 grace, 3 held or limited, 4 stopped, 5 unlicensed."""
-        if self.state is State.VALID and self.remarks:
+        if self.state is State.VALID and any(each.level != "info" for each in self.remarks):
             return 1
         if self.state is State.PENDING and not self.deliver:
             return 3

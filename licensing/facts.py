@@ -111,6 +111,11 @@ def say_day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
+def start_of_day(day: str) -> float:
+    """The UTC midnight at which a day ("2026-12-01") begins."""
+    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+
+
 def next_midnight(at: float) -> float:
     """The end of the UTC day of `at`."""
     return (at // 86_400 + 1) * 86_400

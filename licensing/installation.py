@@ -219,7 +219,7 @@ def _put_aside(path: Path) -> None:
 
 
 def _from_anchor(state_dir: Path, trust: Trust, why: str) -> Books:
-    """Books of a ledger that is lost: the vendor's pool and token, no lease, no count. The vendor will grant a new epoch (A15)."""
+    """Books of a ledger that is lost: the vendor's pool and token, no lease, no count. A new epoch will be granted (A15)."""
     try:
         anchor = decode_closed(read_private(state_dir / "anchor.json", MAX_ANCHOR_BYTES), Anchor)
         opened = trust.open(decode_envelope(anchor.ack.encode()), USAGE_ACK)
