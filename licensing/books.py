@@ -61,6 +61,7 @@ class Books(msgspec.Struct, kw_only=True):
     requests: list[
         str
     ] = []  # SHA-256 of activation requests that wait for an answer, the last eight
+    wants_seat: bool = True  # False once the operator gave it back, until he activates again
     findings: dict[str, float] = {}
     clock: ClockState | None = None
     is_clean: bool = True  # False from the first write of a run until its orderly end

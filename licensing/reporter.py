@@ -93,22 +93,21 @@ class Reporter:
         signed_time: Callable[[float], float],
         chance: random.Random,
         told: Callable[[str, str], None],
-        accepted: Callable[[UsageAck], None],
     ) -> None:
-        """`signed_time(t)` tells the clock the vendor's time and gives the trusted one; `accepted` hears of every ack, stored."""
+        """`signed_time(t)` tells the clock the vendor's time and gives the trusted one; `told` hears of events."""
         self._books, self._ledger, self._thread = books, ledger, thread
         self._wire, self._key, self._opener = wire, key, opener
         self._allowance = allowance
         self._signed_time = signed_time
         self._chance = chance
         self._told = told
-        self._accepted = accepted
         self._outgoing = ledger.outgoing()
         self._present: bytes | None = None  # the ack to show to a server that is behind
         self._retry_at = 0.0
         self._asked_at = 0.0  # when the last report was built
         self._fruitless = 0  # urgent asks in a row that brought no lease
         self.tries = 0  # of the report under way
+        self.acked: tuple[UsageAck, UsageReport] | None = None  # the last of this run
         self.failure = ""  # why the last try failed, "" it did not
 
     @property
@@ -285,7 +284,7 @@ class Reporter:
         await self._thread.run(self._ledger.settle, books.copy(), encode_envelope(envelope))
         self._outgoing, self._present = None, None
         self.tries, self.failure = 0, ""
-        self._accepted(ack)
+        self.acked = (ack, report)
         return Outcome.ACKED
 
     async def _take_grant(
