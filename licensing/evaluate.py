@@ -37,7 +37,7 @@ def evaluate(facts: Facts, now: float) -> Entitlement:
         return _without(facts)
     bearing = _bearing(standings)
     node = tuple(of_the_node(facts, bearing, time))
-    return replace(_together(facts, standings, bearing, node), until=time.until)
+    return _together(facts, standings, bearing, node, until=time.until)
 
 
 def _without(facts: Facts) -> Entitlement:
@@ -67,7 +67,12 @@ def _bearing(standings: list[Standing]) -> list[Standing]:
 
 
 def _together(
-    facts: Facts, standings: list[Standing], bearing: list[Standing], node: tuple[Ruling, ...]
+    facts: Facts,
+    standings: list[Standing],
+    bearing: list[Standing],
+    node: tuple[Ruling, ...],
+    *,
+    until: float | None,
 ) -> Entitlement:
     rulings = [each for standing in bearing for each in standing.rulings] + list(node)
     worst = _worst(rulings)
@@ -80,6 +85,7 @@ def _together(
         max_connections=min(throttles, default=_connections(facts, bearing)),
         is_metered=any(each.held.license.kind in _METERED for each in bearing),
         reason=_reason(worst, rulings),
+        until=until,
         deadline=worst.deadline,
         stamp=_stamp(bearing),
         remarks=_remarks(standings, node),
