@@ -62,8 +62,9 @@ class Entitlement:
     """Whether mail may come in and go out, over how many connections, and why.
 
     `max_connections`: over all workers of this server, None for no limit. `is_metered`: every delivery needs an Email taken
-    from the guard first. `until`: seconds since 1970 at which something of this changes by itself, if nothing is done: up to then
-    it holds, and one timer is enough. `deadline`: until when the trouble named in `reason` is borne, for people.
+    from the guard first (Volume; Development too, for its day's cap is exact). `until`: seconds since 1970 at which something
+    of this changes by itself, if nothing is done: up to then it holds, and one timer is enough. `deadline`: until when the
+    trouble named in `reason` is borne, for people.
     """
 
     state: State

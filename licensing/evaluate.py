@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Remark, Stamp, State
-from licensing.facts import Facts, Held
+from licensing.facts import ALTERED, Facts, Held
 from licensing.model import CONNECTIONS_PER_STANDARD_LICENCE, Kind
+from licensing.remarks import unreadable
 from licensing.rules import (
     RANK,
     STRICTNESS,
@@ -33,10 +34,18 @@ def evaluate(facts: Facts, now: float) -> Entitlement:
     time = Timeline(now)
     standings = [a_standing(held, facts, time) for held in _begun(facts.held, time)]
     if not standings:
-        return UNLICENSED
+        return _without(facts)
     bearing = _bearing(standings)
     node = tuple(of_the_node(facts, bearing, time))
-    return replace(_together(facts, standings, bearing, node), until=time.until)
+    return _together(facts, standings, bearing, node, until=time.until)
+
+
+def _without(facts: Facts) -> Entitlement:
+    """No licence that can be read; if that is because a file was changed, say so (A3)."""
+    remarks = tuple(unreadable(each) for each in facts.findings if each.code == ALTERED)
+    if not remarks:
+        return UNLICENSED
+    return replace(UNLICENSED, reason=remarks[0].text, remarks=remarks)
 
 
 def _begun(held: Iterable[Held], time: Timeline) -> list[Held]:
@@ -58,7 +67,12 @@ def _bearing(standings: list[Standing]) -> list[Standing]:
 
 
 def _together(
-    facts: Facts, standings: list[Standing], bearing: list[Standing], node: tuple[Ruling, ...]
+    facts: Facts,
+    standings: list[Standing],
+    bearing: list[Standing],
+    node: tuple[Ruling, ...],
+    *,
+    until: float | None,
 ) -> Entitlement:
     rulings = [each for standing in bearing for each in standing.rulings] + list(node)
     worst = _worst(rulings)
@@ -71,6 +85,7 @@ def _together(
         max_connections=min(throttles, default=_connections(facts, bearing)),
         is_metered=any(each.held.license.kind in _METERED for each in bearing),
         reason=_reason(worst, rulings),
+        until=until,
         deadline=worst.deadline,
         stamp=_stamp(bearing),
         remarks=_remarks(standings, node),

@@ -233,6 +233,12 @@ class Words:
         return f" The licence server says: {self.held.refusal}." if self.held.refusal else ""
 
 
+def unreadable(found: Finding) -> Remark:
+    """A file whose signature no longer holds, where no other licence is left: nothing of it can be named."""
+    text = f"no licence is in force: {_what(found)} (since {say_time(found.since)})."
+    return Remark(f"{found.code}:{found.since:.0f}", text, level="error")
+
+
 def _what(found: Finding) -> str:
     known = _WHAT.get(found.code, found.code.replace("_", " "))
     return f"{known} ({found.text})" if found.text else known

@@ -14,6 +14,7 @@ from licensing.facts import (
     ALTERED,
     BORNE,
     CURED,
+    DAY_S,
     Facts,
     Finding,
     Held,
@@ -28,7 +29,6 @@ RUN_OFF_EXPIRED_S = 72 * 3_600.0
 RUN_OFF_REVOKED_S = 24 * 3_600.0
 UNWRITABLE_BORNE_S = 15 * 60.0  # A40: a full disk is a notice first
 THROTTLED_CONNECTIONS = 1  # a server kind that is TAMPERED and not cured
-DAY_S = 86_400.0
 HEARTBEATS_MISSED = 2  # server kinds send one a day: one may be late without a word
 
 RANK = {state: rank for rank, state in enumerate(State)}  # State goes from good to bad
@@ -294,11 +294,10 @@ _NODE_RULES: tuple[NodeRule, ...] = (
 def _finding(found: Finding, bearing: list[Standing], time: Timeline) -> Ruling:
     """Borne for `integrity_s` or the days of cure (C24), then TAMPERED; what is in neither list is a notice."""
     words, graces = bearing[0].words, [each.held.license.grace for each in bearing]
-    cured_by = business_days_after(found.since, max(each.cure_business_days for each in graces))
     if found.code == ALTERED:
-        return _tampered(found, cured_by, bearing, time)
+        return _tampered(found, bearing, time)
     if found.code in CURED:
-        deadline = cured_by
+        deadline = _cured_by(found, bearing)
     elif found.code in BORNE:
         begins = found.since + (UNWRITABLE_BORNE_S if found.code == "ledger_unwritable" else 0.0)
         if not time.reached(begins):
@@ -307,17 +306,23 @@ def _finding(found: Finding, bearing: list[Standing], time: Timeline) -> Ruling:
     else:
         return Ruling(State.VALID, words.finding(found))
     if time.reached(deadline):
-        return _tampered(found, cured_by, bearing, time)
+        return _tampered(found, bearing, time)
     return Ruling(State.GRACE, words.finding(found, deadline), deadline=deadline)
 
 
-def _tampered(found: Finding, cured_by: float, bearing: list[Standing], time: Timeline) -> Ruling:
+def _cured_by(found: Finding, bearing: list[Standing]) -> float:
+    days = max(each.held.license.grace.cure_business_days for each in bearing)
+    return business_days_after(found.since, days)
+
+
+def _tampered(found: Finding, bearing: list[Standing], time: Timeline) -> Ruling:
     """Volume: what is granted and no more, the door as when it is over its limit. Others: all goes on, then one connection."""
     words = bearing[0].words
     if first_of(Kind.VOLUME, bearing) is not None:
         what = "Only what is granted already is delivered; the rest is kept."
         remark = words.tampered(found, what, "tampered")
         return Ruling(State.TAMPERED, remark, Injection.UNTIL_FULL)
+    cured_by = _cured_by(found, bearing)
     if time.reached(cured_by):
         remark = words.tampered(found, "Mail goes out over one connection.", "throttled")
         return Ruling(State.TAMPERED, remark, throttle=THROTTLED_CONNECTIONS)

@@ -137,6 +137,13 @@ def test_without_a_licence_nothing_is_taken_or_delivered() -> None:
     assert UNLICENSED.exit_code == 5
 
 
+def test_a_file_that_was_changed_is_named_where_no_licence_is_left() -> None:
+    found = evaluate(Facts(findings=(Finding("license_altered", MIDDLE, "year.lic"),)), MIDDLE)
+    assert in_short(found) == (State.UNLICENSED, *STOPPED)
+    assert "year.lic" in found.reason
+    assert "install the original again" in found.reason
+
+
 def test_lab_mode_needs_no_licence() -> None:
     assert evaluate(Facts(is_lab=True), MIDDLE) == LAB
 
