@@ -26,7 +26,15 @@ from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Match, match
 from licensing.installation import LEDGER_CHAIN, LEDGER_MISSING, Installation, write_anchor
 from licensing.lease import Allowance
-from licensing.model import ACTIVATION, Activation, BatchAnswers, License, UsageAck, UsageReport
+from licensing.model import (
+    ACTIVATION,
+    Activation,
+    BatchAnswers,
+    License,
+    Notice,
+    UsageAck,
+    UsageReport,
+)
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
 from licensing.selection import Installed
 from licensing.wire import SentLog, Unreachable, Wire, backoff
@@ -73,7 +81,9 @@ class Contact:
         self.reporter: Reporter | None = None
         self.activations: dict[str, Activation] = {}
         self.refusals: dict[str, str] = {}
+        self.gifts = 0  # licences, roots and lists of revocations that acknowledgements brought
         self.latest_version = ""
+        self.vendor_notices: tuple[Notice, ...] = ()
         self.failure = ""
 
     # -- what is served -------------------------------------------------------------------------------
@@ -427,9 +437,7 @@ class Contact:
             await asyncio.to_thread(self._take_gifts, ack)
         except (LicenseError, OSError) as error:
             self._told("ack_not_kept", str(error))
-        for notice in ack.notices:
-            if await home.thread.run(home.ledger.noticed, f"vendor:{notice.id}", home.clock.now()):
-                self._told("vendor_notice", notice.text or notice.id)
+        self.vendor_notices = ack.notices
 
     def _heal(self, report: UsageReport) -> None:
         """What the vendor was told of, and counted on, is settled."""
@@ -439,10 +447,11 @@ class Contact:
 
     def _take_gifts(self, ack: UsageAck) -> None:
         store, now = self._home.store, self._home.clock.now()
-        store.adopt_roots(ack.roots)
+        self.gifts += store.adopt_roots(ack.roots)
         if ack.revocations is not None:
-            store.keep_revocations(ack.revocations)
+            self.gifts += store.keep_revocations(ack.revocations)
         if ack.license is not None:
+            self.gifts += 1
             installed = store.install(format_armour(ack.license).encode(), now)
             self._told("renewed", f"the vendor sent {installed.path.name}")
 

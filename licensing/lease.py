@@ -220,7 +220,7 @@ class DailyAllowance:
 
     def __init__(self, books: Books, per_day: int) -> None:
         self._books = books
-        self._per_day = per_day
+        self.per_day = per_day
         self.free = 0
         self.taken = 0
 
@@ -243,4 +243,4 @@ class DailyAllowance:
 
     def advance(self, day: str) -> None:
         """Reckon `free` anew for this day."""
-        self.free = max(0, self._per_day - self._books.days.get(day, 0) - self.taken)
+        self.free = max(0, self.per_day - self._books.days.get(day, 0) - self.taken)

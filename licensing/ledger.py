@@ -10,7 +10,7 @@ thread touches the file (`LedgerThread`). The ledger never sees an address, a me
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,16 +164,21 @@ class Ledger:
 
     # -- notices and events ---------------------------------------------------------------------------
 
-    def noticed(self, code: str, now: float) -> bool:
-        """Whether this notice is to be sent: true once for each code, for ever (C26)."""
+    def note_sent(self, codes: Iterable[str], now: float) -> None:
+        """The operator was told of these: never again (C26)."""
         with self._transaction():
-            self._run("INSERT OR IGNORE INTO notice VALUES (?, ?)", (code, now))
-            return bool(self._db.changes())
+            for code in codes:
+                self._run("INSERT OR IGNORE INTO notice VALUES (?, ?)", (code, now))
 
-    def add_event(self, ts: float, code: str, detail: str) -> None:
-        """Something the operator may want to know later. The oldest of 10,000 goes."""
+    def sent_notices(self) -> list[str]:
+        """Of what the operator was told."""
+        return [code for (code,) in self._rows("SELECT id FROM notice")]
+
+    def add_events(self, events: Iterable[tuple[float, str, str]]) -> None:
+        """What the operator may want to know later: time, code, words. The oldest of 10,000 go."""
         with self._transaction():
-            self._run("INSERT INTO event (ts, code, detail) VALUES (?, ?, ?)", (ts, code, detail))
+            for event in events:
+                self._run("INSERT INTO event (ts, code, detail) VALUES (?, ?, ?)", event)
             last = self._db.last_insert_rowid()
             self._run("DELETE FROM event WHERE id <= ?", (last - MAX_EVENTS,))
 

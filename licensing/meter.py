@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from licensing.books import Books
+from licensing.books import Books, day_of
 from licensing.errors import LicenseError
-from licensing.facts import say_day
 
 # A lone call waits so long for others at most: ten commits a second, whatever the number of followers.
 FLUSH_EVERY_S = 0.1
@@ -120,7 +119,7 @@ class Meter:
         return one.emails
 
     def _count(self, emails: int) -> None:
-        books, day = self._books, say_day(self._now())
+        books, day = self._books, day_of(self._now())
         books.cum += emails
         books.days[day] = books.days.get(day, 0) + emails
         while len(books.days) > REMEMBERED_DAYS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -155,6 +155,29 @@ class Wire:
     async def look(self, path: str) -> Answer:
         """GET, for the test of the connection. Raises Unreachable."""
         return await self._ask("GET", path, None)
+
+    async def test(self) -> list[dict[str, Any]]:
+        """Name, proxy, connection with TLS, HTTP: each step with `ok` and words, up to the first that fails."""
+        parts = urlsplit(self.proxy or self.endpoint)
+        steps = [{"step": "endpoint", "ok": True, "text": self.endpoint}]
+        if self.proxy:
+            steps.append({"step": "proxy", "ok": True, "text": _without_password(self.proxy)})
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                found = await loop.getaddrinfo(parts.hostname, parts.port or 443)
+        except (OSError, TimeoutError) as error:
+            return [*steps, {"step": "dns", "ok": False, "text": f"{parts.hostname}: {error}"}]
+        addresses = ", ".join(sorted({str(each[4][0]) for each in found}))
+        steps.append({"step": "dns", "ok": True, "text": f"{parts.hostname}: {addresses}"})
+        try:
+            answer = await self.look("/healthz")
+        except Unreachable as error:
+            cause = error.__cause__
+            step = "tls" if isinstance(cause, ssl.SSLError | aiohttp.ClientSSLError) else "connect"
+            return [*steps, {"step": step, "ok": False, "text": str(error)}]
+        is_fine = answer.status == 200
+        return [*steps, {"step": "http", "ok": is_fine, "text": f"status {answer.status}"}]
 
     async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
         url = self.endpoint + path

@@ -179,22 +179,21 @@ def test_a_mended_chain_holds_and_keeps_what_was_broken(tmp_path: Path) -> None:
     with_rows.close()
 
 
-def test_a_notice_is_due_once_for_each_code(tmp_path: Path) -> None:
+def test_what_was_told_is_known_after_a_restart(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
-    assert ledger.noticed("vol80:2026-11", 1.0)
-    assert not ledger.noticed("vol80:2026-11", 2.0)
-    assert ledger.noticed("vol80:2026-12", 3.0)
+    ledger.note_sent(["vol80:2026-11"], 1.0)
+    ledger.note_sent(["vol80:2026-11", "vol90:2026-11"], 2.0)
     ledger.close()
     ledger = a_ledger(tmp_path)
-    assert not ledger.noticed("vol80:2026-11", 4.0)
+    assert sorted(ledger.sent_notices()) == ["vol80:2026-11", "vol90:2026-11"]
     ledger.close()
 
 
 def test_events_are_the_latest_first_and_bounded(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
-    for at in range(5):
-        ledger.add_event(float(at), "code", f"event {at}")
-    assert [detail for _, _, detail in ledger.events(2)] == ["event 4", "event 3"]
+    ledger.add_events((float(at), "code", f"event {at}") for at in range(10_003))
+    assert [detail for _, _, detail in ledger.events(2)] == ["event 10002", "event 10001"]
+    assert len(ledger.events(20_000)) == 10_000
     ledger.close()
 
 
