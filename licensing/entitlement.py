@@ -6,6 +6,7 @@ aged out. Design 3.9.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class State(StrEnum):
@@ -36,11 +37,13 @@ class Injection(StrEnum):
 class Remark:
     """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people.
 
-    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %).
+    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %). `info` is told
+    once and is no flaw: a licence with nothing else is plainly valid.
     """
 
     code: str
     text: str
+    level: Literal["info", "warn", "error"] = "warn"
     covers: tuple[str, ...] = ()
 
 
@@ -59,8 +62,9 @@ class Entitlement:
     """Whether mail may come in and go out, over how many connections, and why.
 
     `max_connections`: over all workers of this server, None for no limit. `is_metered`: every delivery needs an Email taken
-    from the guard first. `until`: seconds since 1970 at which something of this changes by itself, if nothing is done: up to then
-    it holds, and one timer is enough. `deadline`: until when the trouble named in `reason` is borne, for people.
+    from the guard first (Volume; Development too, for its day's cap is exact). `until`: seconds since 1970 at which something
+    of this changes by itself, if nothing is done: up to then it holds, and one timer is enough. `deadline`: until when the
+    trouble named in `reason` is borne, for people.
     """
 
     state: State
@@ -77,7 +81,7 @@ class Entitlement:
     @property
     def exit_code(self) -> int:
         """What `sluice license status` ends with: 0 valid, 1 notice, 2 grace, 3 held or limited, 4 stopped, 5 unlicensed."""
-        if self.state is State.VALID and self.remarks:
+        if self.state is State.VALID and any(each.level != "info" for each in self.remarks):
             return 1
         if self.state is State.PENDING and not self.deliver:
             return 3
