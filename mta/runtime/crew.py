@@ -102,6 +102,10 @@ class Crew:
         """The follower process."""
         return self._follower
 
+    def spools(self) -> list[str]:
+        """The UUIDs of all spools."""
+        return [uuid for worker in self._workers for _, uuid in worker.spools]
+
     def processes(self) -> dict[str, int]:
         """The pid of each process that runs, by its name."""
         pids = {"nursery": self._nursery.pid}

@@ -4,26 +4,38 @@
 it is. Counts go the other way, and nothing else does: no address, no content (8.9). In lab mode there is no guard.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
+from licensing.errors import LicenseError
+from licensing.guard import Guard as LicensingGuard
+from licensing.guard import GuardOptions
+from licensing.installation import AlreadyRunning, kinds_installed, load_trust
+from licensing.model import Kind
+from mta import __version__
 from mta.config.load import Settings
+from mta.model.errors import ConfigError, Problem
 
 __all__ = [
     "LAB",
     "UNLICENSED",
+    "AlreadyRunning",
     "Delivered",
     "Entitlement",
     "Guard",
     "Injection",
+    "LicenseError",
     "OpenGuard",
     "Remark",
     "Stamp",
     "State",
     "banner_of",
+    "check_reporting",
     "hold_of",
+    "installed_kinds",
     "open_guard",
 ]
 
@@ -75,6 +87,9 @@ class Guard(Protocol):
     async def delivered(self, counts: Sequence[Delivered]) -> None:
         """Count these; durable, with the cursors, when it returns."""
 
+    def spools(self, present: Iterable[str]) -> None:
+        """The UUIDs of all spools there are: one that was counted from and is gone is a finding."""
+
     def connections(self, in_use: int, peak: int) -> None:
         """How many outbound connections there are, and the most there were since the last time."""
 
@@ -82,52 +97,49 @@ class Guard(Protocol):
         """All that an operator may know, as JSON has it."""
 
 
-class Unlicensed:
-    """A guard without any licence: it says no, and counts what it is told."""
-
-    entitlement = UNLICENSED
-
-    def __init__(self) -> None:
-        self._cursors: dict[str, int] = {}
-
-    def subscribe(self, told: Callable[[Entitlement], None]) -> None:
-        """See `Guard`: it never changes."""
-
-    async def start(self) -> None:
-        """See `Guard`."""
-
-    async def stop(self) -> None:
-        """See `Guard`."""
-
-    def take(self, count: int) -> int:
-        """See `Guard`."""
-        return 0
-
-    def refund(self, count: int) -> None:
-        """See `Guard`."""
-
-    async def cursors(self) -> dict[str, int]:
-        """See `Guard`."""
-        return dict(self._cursors)
-
-    async def delivered(self, counts: Sequence[Delivered]) -> None:
-        """See `Guard`."""
-        self._cursors.update((each.spool, each.upto) for each in counts)
-
-    def connections(self, in_use: int, peak: int) -> None:
-        """See `Guard`."""
-
-    async def status(self) -> dict[str, Any]:
-        """See `Guard`."""
-        return {}
-
-
 OpenGuard = Callable[[Settings], Guard]
 
 
 def open_guard(settings: Settings) -> Guard:
-    """The guard of a server with this configuration."""
-    return Unlicensed()
+    """The guard of a server with this configuration; nothing is read before its `start`."""
+    rules = settings.license
+    return LicensingGuard(
+        GuardOptions(
+            license_dir=Path(rules.dir),
+            state_dir=Path(rules.state_dir),
+            reporting=rules.reporting,
+            endpoint=rules.endpoint or None,
+            proxy=rules.proxy or None,
+            ca_file=Path(rules.ca_file) if rules.ca_file else None,
+            node_label=rules.node_label,
+            notify_email=rules.notify_email,
+            notify_url=rules.notify_url,
+            root_file=Path(rules.root) if rules.root else None,
+            version=__version__,
+        )
+    )
+
+
+def check_reporting(settings: Settings, kinds: Collection[str]) -> None:
+    """Raises ConfigError where reporting is off though a licence of these kinds demands it (8.4, C12)."""
+    if settings.license.reporting or Kind.VOLUME not in kinds or settings.server.lab:
+        return
+    file, line = settings.reporting_at
+    text = (
+        "a Volume licence is installed, and section 8.4 of its terms demands the connection that reports"
+        " the counts: take this setting out, or set it to true"
+    )
+    raise ConfigError([Problem(file, "license.reporting", text, line)])
+
+
+def installed_kinds(settings: Settings) -> frozenset[str]:
+    """The kinds of the installed licences that are genuine, read from their files; empty where none can be read."""
+    rules = settings.license
+    try:
+        trust = load_trust(Path(rules.root) if rules.root else None)
+        return frozenset(kinds_installed(Path(rules.dir), trust))
+    except (LicenseError, OSError):
+        return frozenset()
 
 
 def hold_of(entitlement: Entitlement) -> str:

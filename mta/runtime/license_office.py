@@ -8,7 +8,8 @@ A fault within licensing stops no mail: what was allowed last holds, and the log
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -16,11 +17,21 @@ import structlog
 from mta.policy.book import LICENCE_KEY, UNLIMITED
 from mta.runtime.counting import NearCounting
 from mta.runtime.emails import Till
-from mta.runtime.license import LAB, Entitlement, Guard, State, hold_of
+from mta.runtime.license import (
+    LAB,
+    UNLICENSED,
+    AlreadyRunning,
+    Entitlement,
+    Guard,
+    LicenseError,
+    State,
+    hold_of,
+)
 
 logger = structlog.get_logger()
 
 LOOK_S = 1.0
+RETRY_S = 10.0  # after a start that failed
 STATUS_S = 2.0  # the operator's other answers do not wait longer for licensing
 
 
@@ -54,6 +65,8 @@ class LicenseOffice:
         self._guard = guard
         self._governor = governor
         self._peak = 0
+        self._has_begun = False
+        self._spools: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -62,15 +75,45 @@ class LicenseOffice:
         return self._guard is None
 
     async def start(self) -> None:
-        """Learn what is allowed. Never raises for what is wrong with a licence; OSError where this server runs already."""
-        guard = self._guard
-        if guard is None:
+        """Learn what is allowed. Raises AlreadyRunning; whatever else is wrong means no licence, and is tried again."""
+        if self._guard is None:
             return
         self._governor.watch(LICENCE_KEY)
+        await self._begin(self._guard)
+        self._task = asyncio.get_running_loop().create_task(self._run(self._guard))
+
+    async def _begin(self, guard: Guard) -> None:
+        try:
+            await guard.start()
+        except AlreadyRunning:
+            raise
+        except (LicenseError, OSError) as error:
+            self._told(replace(UNLICENSED, reason=f"licensing cannot start: {error}"))
+            return
+        self._has_begun = True
         guard.subscribe(self._told)
-        await guard.start()
         self._told(guard.entitlement)
-        self._task = asyncio.get_running_loop().create_task(self._look())
+        if self._spools:
+            guard.spools(self._spools)
+
+    async def _run(self, guard: Guard) -> None:
+        while not self._has_begun:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await self._begin(guard)
+            except AlreadyRunning as error:
+                self._told(replace(UNLICENSED, reason=str(error)))
+        await self._look(guard)
+
+    def spools(self, present: Collection[str]) -> None:
+        """All spools of this server, by UUID."""
+        self._spools = tuple(present)
+        if self._guard is None or not self._has_begun:
+            return
+        try:
+            self._guard.spools(self._spools)
+        except Exception:  # the border to licensing: its fault stops no mail (A37)
+            logger.exception("licensing failed when told of the spools")
 
     async def stop(self) -> None:
         """Nothing changes any more; what was counted is kept."""
@@ -103,13 +146,12 @@ class LicenseOffice:
             reason=hold_of(entitlement) or entitlement.reason,
         )
 
-    async def _look(self) -> None:
-        assert self._guard is not None
+    async def _look(self, guard: Guard) -> None:
         is_failing = False
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                self._guard.connections(self._governor.used(LICENCE_KEY), self.take_peak())
+                guard.connections(self._governor.used(LICENCE_KEY), self.take_peak())
                 is_failing = False
             except Exception:  # the border to licensing: its fault stops no mail (A37)
                 if not is_failing:
@@ -137,6 +179,11 @@ class LicenseOffice:
         ) as error:  # the border to licensing: the rest of the status is shown all the same
             logger.exception("licensing failed when asked for its status")
             return {**mine, "trouble": f"{type(error).__name__}: {error}"}
+
+    async def kinds(self) -> frozenset[str]:
+        """The kinds of the licences in force."""
+        licenses = (await self.status()).get("licenses", ())
+        return frozenset(each["kind"] for each in licenses)
 
     def _own_status(self) -> dict[str, Any]:
         entitlement = self.entitlement

@@ -61,6 +61,10 @@ class Solo:
         self.worker.adopt(sock, listener)
         return True
 
+    def spools(self) -> list[str]:
+        """The UUIDs of all spools."""
+        return [each.uuid for each in self.worker.spools.values()]
+
     def processes(self) -> dict[str, int]:
         """None but the supervisor's own."""
         return {}

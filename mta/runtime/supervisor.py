@@ -3,8 +3,8 @@
 With one worker all of it lives in one process (`Solo`); with more, each worker and the followers have processes of their own
 (`Crew`), forked from a nursery that is opened before there is a loop. Here nothing depends on which.
 
-Exit codes: 0 stopped as asked, 75 the spool failed and a restart may help (EX_TEMPFAIL), 78 the configuration is wrong
-(EX_CONFIG).
+Exit codes: 0 stopped as asked, 3 another process uses this server's licences (its PID is in the log), 75 the spool failed and a
+restart may help (EX_TEMPFAIL), 78 the configuration is wrong (EX_CONFIG).
 """
 
 import asyncio
@@ -36,13 +36,19 @@ from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
-from mta.runtime.license import OpenGuard, open_guard
+from mta.runtime.license import (
+    AlreadyRunning,
+    OpenGuard,
+    check_reporting,
+    open_guard,
+)
 from mta.runtime.license_office import LicenseOffice
 from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
 from mta.runtime.process import (
     EXIT_CONFIG,
     EXIT_OK,
+    EXIT_RUNNING,
     EXIT_TEMPFAIL,
     SWITCH_INTERVAL_S,
     cores,
@@ -114,6 +120,8 @@ class CrewFace(Protocol):
 
     def processes(self) -> dict[str, int]: ...
 
+    def spools(self) -> list[str]: ...
+
     async def reload(self, settings: Settings) -> None: ...
 
     async def drain(self, within_s: float) -> None: ...
@@ -163,6 +171,10 @@ class Supervisor:
             self._nursery.attach()
         try:
             await self._start()
+        except AlreadyRunning as error:
+            logger.error("cannot start", reason=str(error), pid=error.pid)
+            await self._abandon()
+            return EXIT_RUNNING
         except (SpoolError, OSError, ConfigError) as error:
             logger.error("cannot start", reason=str(error))
             await self._abandon()
@@ -190,6 +202,7 @@ class Supervisor:
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
         await self._start_licence()
         await self._start_crew()
+        self.office.spools(self.crew.spools())
         await self._start_control()
         await self._start_metrics()
         self._open_listeners()
@@ -215,9 +228,11 @@ class Supervisor:
             make_directory(Path(rules.path).parent, 0o755)
 
     async def _start_licence(self) -> None:
-        guard = None if self.settings.server.lab else self._open_guard(self.settings)
+        settings = self.settings
+        guard = None if settings.server.lab else self._open_guard(settings)
         self._office = LicenseOffice(guard, self.governor, self.clock)
         await self._office.start()
+        check_reporting(settings, await self._office.kinds())
 
     @property
     def office(self) -> LicenseOffice:
@@ -364,6 +379,7 @@ class Supervisor:
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
         settings = await asyncio.to_thread(load, self.config)
+        check_reporting(settings, await self.office.kinds())
         fixed = _fixed_changes(self.settings, settings)
         if fixed:
             raise ConfigError(fixed)
@@ -418,6 +434,8 @@ def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
     """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
     changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
     keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
+    if old.license != new.license:
+        keys.append("license")
     if old.metrics != new.metrics:
         keys.append("metrics.address")
     if [each.address for each in old.listeners] != [each.address for each in new.listeners]:

@@ -8,7 +8,7 @@ a ledger would. Faults are asked for by the name of the call that is to fail. On
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,9 @@ class FileGuard:
             emails += each.emails
         self._keep(Counted(emails, cursors, counted.told + 1, counted.peak))
 
+    def spools(self, present: Iterable[str]) -> None:
+        self._fail("spools")
+
     def connections(self, in_use: int, peak: int) -> None:
         self._fail("connections")
         if peak > self._counted.peak:
@@ -107,7 +110,8 @@ class FileGuard:
     async def status(self) -> dict[str, Any]:
         self._fail("status")
         left = None if self._licence.emails is None else self._licence.emails - self._taken
-        return {"kind": "test", "volume": {"left": left}}
+        kind = "volume" if self._licence.entitlement.is_metered else "enterprise_server"
+        return {"licenses": [{"kind": kind}], "volume": {"left": left}}
 
     def _fail(self, call: str) -> None:
         if call in self._licence.fails:
