@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from mta.control.protocol import ControlError
 from mta.policy.book import LICENCE_KEY, UNLIMITED
 from mta.runtime.counting import NearCounting
 from mta.runtime.emails import Till
@@ -179,6 +180,18 @@ class LicenseOffice:
         ) as error:  # the border to licensing: the rest of the status is shown all the same
             logger.exception("licensing failed when asked for its status")
             return {**mine, "trouble": f"{type(error).__name__}: {error}"}
+
+    async def ask(self, what: str, **arguments: Any) -> Any:
+        """A verb of the guard's. Raises ControlError with why not."""
+        if self._guard is None:
+            text = "this server runs in lab mode and needs no licence"
+            raise ControlError(text, "take `lab` out of [server] to run under one")
+        if not self._has_begun:
+            raise ControlError(self.entitlement.reason, "the log says more")
+        try:
+            return await getattr(self._guard, what)(**arguments)
+        except LicenseError as error:
+            raise ControlError(str(error), f"code: {error.code}") from error
 
     async def kinds(self) -> frozenset[str]:
         """The kinds of the licences in force."""
