@@ -173,8 +173,8 @@ def licensed(
 ) -> Iterator[tuple[Daemon, Licensed]]:
     """A started server under this licence. It had no fault of its own and is stopped at the end, whatever happens."""
     guard = Licensed(place)
-    emails = settings.pop("emails", None)
-    guard.allow(entitlement, emails=emails)
+    asked = {name: settings.pop(name) for name in ("emails", "fails") if name in settings}
+    guard.allow(entitlement, **asked)
     daemon = licensed_daemon(place, **settings)
     try:
         daemon.start()
