@@ -72,7 +72,8 @@ class Facts:
     """All that decides what the licence allows. `last_contact`: the last acknowledged report or activation, None: never.
 
     `role` and `pair_connections` (the limit of the server a Hot Backup stands in for, None: unlimited) are those of the last ack.
-    `dev_used` are the Emails of the UTC day `dev_day` ("2026-11-23") under a Development licence.
+    `dev_used` are the Emails of the UTC day `dev_day` ("2026-11-23") under a Development licence; what it may still take,
+    `licensing.day_cap` says.
     """
 
     is_lab: bool = False
@@ -107,6 +108,11 @@ def say_time(at: float) -> str:
     """A moment as people read it: `2026-12-01 00:00 UTC`."""
     # isoformat takes a fifth of strftime's time, and a judgement may say a dozen moments.
     return f"{datetime.fromtimestamp(at, UTC).isoformat(' ', 'minutes')[:16]} UTC"
+
+
+def say_day(at: float) -> str:
+    """The UTC day of a moment, as reports name it: `2026-12-01`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 def start_of_day(day: str) -> float:
