@@ -72,8 +72,7 @@ class Facts:
     """All that decides what the licence allows. `last_contact`: the last acknowledged report or activation, None: never.
 
     `role` and `pair_connections` (the limit of the server a Hot Backup stands in for, None: unlimited) are those of the last ack.
-    `dev_used` are the Emails of the UTC day `dev_day` ("2026-11-23") under a Development licence; what it may still take,
-    `licensing.day_cap` says.
+    `dev_used` are the Emails of the UTC day `dev_day` ("2026-11-23") under a Development licence.
     """
 
     is_lab: bool = False
