@@ -475,7 +475,8 @@ class Guard:
         home = self._need_home()
         license_id = main.license.license_id if main is not None else ""
         if main is not None and home.books.license_id not in ("", license_id):
-            await self._begin_anew(license_id)
+            async with self._need_contact().talking:
+                await self._begin_anew(license_id)
         if main is not None:
             home.books.license_id = license_id
         limits = main.license.limits if main is not None else None

@@ -1,26 +1,22 @@
 """The guard as the daemon sees it: install, activate, take, count, report, hold, flow again."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from licensing.entitlement import Entitlement, State
+from licensing.envelope import decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.guard import Delivered, Guard
 from licensing.installation import AlreadyRunning
 from licensing.model import Kind, LeaseTerms, Refusal
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
-from tests.support.node import a_guard, passes
+from tests.support.node import EARLY, a_guard, passes
 from tests.support.vendor import Vendor
-
-EARLY = {
-    "not_before": datetime(2026, 11, 1, tzinfo=UTC),
-    "issued_at": datetime(2026, 10, 1, tzinfo=UTC),
-}
 
 
 @pytest.fixture
@@ -34,8 +30,9 @@ def time() -> MachineTime:
 
 
 @pytest.fixture
-async def server(vendor: Vendor) -> AsyncIterator[LicenceServer]:
+async def server(vendor: Vendor, time: MachineTime) -> AsyncIterator[LicenceServer]:
     async with LicenceServer(vendor) as server:
+        server.now = lambda: time.true
         yield server
 
 
@@ -153,8 +150,6 @@ async def test_an_activation_by_hand(
     guard = a_guard(tmp_path, vendor, time, reporting=False)
     await guard.open()
     await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
-    from licensing.envelope import decode_envelope, encode_envelope
-
     answer = server.activate(decode_envelope(await guard.request()))
     await guard.install(encode_envelope(answer))
     assert guard.entitlement.state is State.VALID
@@ -255,8 +250,6 @@ async def test_another_licence_begins_at_nought_and_the_journals_go_on(
 async def test_a_second_guard_on_the_same_state_is_told_who_has_it(
     guard: Guard, tmp_path: Path, vendor: Vendor, time: MachineTime
 ) -> None:
-    import os
-
     second = a_guard(tmp_path, vendor, time)
     with pytest.raises(AlreadyRunning) as caught:
         await second.open()
