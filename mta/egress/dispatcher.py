@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from mta.bounce.classify import classify
+from mta.egress.ahead import ReadAhead
 from mta.egress.neighbours import DeliveringSpool, FindRoute, Governor, PolicyBook, SpoolReads
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import Facts, OutboundSession, Owner
@@ -20,14 +21,15 @@ from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
+from mta.model.envelope import Entry, Message, QueueKey, format_message_id
+from mta.model.errors import SpoolError
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.queue import actions
 from mta.queue.actions import QueueState
 from mta.queue.scheduler import Scheduler
-from mta.spool.bodies import BodyCache
+from mta.spool.bodies import Body, BodyCache
 
 logger = structlog.get_logger()
 
@@ -61,6 +63,7 @@ class Dispatcher(Owner):
         self._opener = opener
         self._find_route = find_route
         self._bodies = bodies
+        self._ahead = ReadAhead(spools, clock)
         self._clock = clock
         self._counts = counts
         self._loop = asyncio.get_running_loop()
@@ -361,22 +364,27 @@ class Dispatcher(Owner):
             self._count_out(message)
             return Transaction(entries, *held, is_checked=True)
         self._counts.body_cache_misses += 1
+        upcoming = functools.partial(self._scheduler.upcoming, session.number)
+        read = self._ahead.take(message, upcoming)
+        if read is not None:
+            self._count_out(message)
+            return Transaction(entries, *read)
         session.reserve()
-        spool.body(message, functools.partial(self._body_read, session, entries))
+        self._ahead.fetch(message, functools.partial(self._body_read, session, entries), upcoming)
         return None
 
     def _body_read(
         self,
         session: OutboundSession,
         entries: list[Entry],
-        result: tuple[bytes, bytes | SpillFile] | BaseException,
+        result: Body | SpoolError,
     ) -> None:
         if session.number not in self._sessions:
             # Lost meanwhile: the scheduler has its entries back, and what is not tried is not marked.
             for entry in entries:
                 self._spools[entry.message.spool].unmark(entry)
             return
-        if isinstance(result, BaseException):
+        if isinstance(result, SpoolError):
             text = f"the stored message cannot be read: {result}"
             outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)
             message = entries[0].message

@@ -15,8 +15,9 @@ number, or was settled while the read ran.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
-from mta.model.envelope import Entry, QueueKey
+from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.policy.retry import is_expired, retry_delay
@@ -126,6 +127,14 @@ class Scheduler(Connecting):
             queue.push(entry)
             if queue.idle or queue.groups > queue.enough:
                 self._mark(queue)
+
+    def upcoming(self, connection: int, limit: int) -> list[Message]:
+        """What this connection's queue would send next: the messages of at most so many entries, each once."""
+        conn = self._connections.get(connection)
+        if conn is None:
+            return []
+        entries = islice(conn.queue.ready, limit)
+        return list({(e.message.spool, e.message.number): e.message for e in entries}.values())
 
     def next_batch(self, connection: int, now: float) -> Batch | None:
         """The next transaction of this connection, or None: it stays idle, or an action to close it follows."""
@@ -549,7 +558,7 @@ class Scheduler(Connecting):
         """It was its turn to ask for a lease; if it did not, it is the next one's."""
         turn, queue.turn = queue.turn, None
         if not queue.requests and turn is not None:
-            self._mark_all(self._desk.next_parked(turn))
+            self._mark_all(self._desk.pass_turn(queue, turn))
 
     def _rests_until(self, queue: Queue) -> float:
         state = queue.state

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, QueueDeferred, encode_event
 from mta.queue.actions import QueueState
+from mta.spool.bodies import Body
 from mta.spool.changes import Change, Claim, removed_by_administrator
 from mta.spool.commit import GroupCommit, Opened
 from mta.spool.database import PAGE_SIZE, Lock, open_database
@@ -204,13 +205,15 @@ class Spool:
         """Whether the entry is being delivered."""
         return entry.number in self._inflight
 
-    def body(
-        self,
-        message: Message,
-        done: Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None],
+    def bodies(
+        self, messages: Sequence[Message], done: Callable[[list[Body | SpoolError]], None]
     ) -> None:
-        """Read prefix and body; `done` gets both, or the error."""
-        self.read(lambda queries: queries.body(message), done, done)
+        """Read prefix and body of each of these; `done` gets, in their order, both or the error."""
+
+        def failed(error: BaseException) -> None:
+            done([SpoolError(str(error))] * len(messages))
+
+        self.read(lambda queries: queries.bodies(messages), done, failed)
 
     # Queues
 
