@@ -43,11 +43,13 @@ class Opener(Protocol):
 
 
 class ActivationRefused(LicenseError):
-    """The vendor answered, and gives no seat. `retry_after`: seconds it asked to wait."""
+    """The vendor answered, and gives no seat. `retry_after`: seconds it asked to wait; `is_busy`: it has not decided."""
 
-    def __init__(self, refusal: Refusal, retry_after: float | None) -> None:
+    def __init__(self, answer: Answer) -> None:
+        refusal = _refusal(answer)
         super().__init__(refusal.error, _words(refusal))
-        self.retry_after = retry_after
+        self.retry_after = answer.retry_after
+        self.is_busy = answer.status == 429 or answer.status >= 500
 
 
 def build_request(
@@ -83,7 +85,7 @@ async def ask_online(wire: Wire, request: Envelope, now: float) -> Envelope:
     """Send a request; the answer as it came, not verified yet. Raises ActivationRefused, Unreachable."""
     answer = await wire.send(ACTIVATIONS, encode_envelope(request), now)
     if answer.status != 200:
-        raise ActivationRefused(_refusal(answer), answer.retry_after)
+        raise ActivationRefused(answer)
     return decode_envelope(answer.body, max_bytes=MAX_ANSWER_BYTES)
 
 
@@ -128,7 +130,7 @@ async def give_back(
         f"{ACTIVATIONS}/{activation_id}", encode_envelope(envelope), now, method="DELETE"
     )
     if answer.status not in (200, 204, 404, 410):
-        raise ActivationRefused(_refusal(answer), answer.retry_after)
+        raise ActivationRefused(answer)
 
 
 def _refusal(answer: Answer) -> Refusal:

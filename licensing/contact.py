@@ -42,6 +42,9 @@ from licensing.wire import SentLog, Unreachable, Wire, backoff
 REFUSED_AGAIN_S = 3_600.0  # a seat that was refused is asked for again each hour
 RENEW_BEFORE_S = 7 * 86_400.0  # an activation without a heartbeat is renewed in its last week
 MAX_REQUESTS = 8
+# After these there is something to say at once: a new epoch has no lease until its first report.
+GOES_ON = frozenset({Outcome.NEW_EPOCH, Outcome.BEHIND, Outcome.UNKNOWN})
+MOST_AT_ONCE = 4
 MAX_ACTIVATION_BYTES = 256 * 1024
 HEALED = (LEDGER_MISSING, LEDGER_CHAIN, "rewind")
 
@@ -71,7 +74,7 @@ class Contact:
     ) -> None:
         self._home, self._options = home, options
         self._chance, self._told = chance, told
-        self._talking = asyncio.Lock()
+        self.talking = asyncio.Lock()
         self._sent = SentLog(home.state_dir / "sent")
         self._installed: tuple[Installed, ...] = ()
         self._allowance: Allowance | None = None
@@ -93,7 +96,9 @@ class Contact:
     ) -> None:
         """These licences are in force now. Reads their activations; blocking, a few small files."""
         self._installed = tuple(chosen)
-        is_other = main is None or self.main is None or _id(main) != _id(self.main)
+        is_other = (
+            main is None or self.main is None or main.opened.sha256 != self.main.opened.sha256
+        )
         self.main, self._allowance = main, allowance
         for each in self._installed:
             self._recall(each)
@@ -117,21 +122,27 @@ class Contact:
 
     async def turn(self) -> Outcome:
         """Whatever is due now: a seat, a report, or nothing. Raises nothing that a network or a server can cause."""
-        async with self._talking:
+        async with self.talking:
             main = self.main
             if main is None or not self.may_talk or not self._endpoints(main.license):
                 return Outcome.NOTHING_DUE
             await self._ask_for_seats()
-            self._open_reporter()
-            if self.reporter is None:
-                return Outcome.NOTHING_DUE
-            return await self._report(self.reporter)
+            await self._open_reporter()
+            outcome = Outcome.NOTHING_DUE
+            for _ in range(MOST_AT_ONCE):
+                if self.reporter is None:
+                    break
+                outcome = await self._report(self.reporter)
+                if outcome not in GOES_ON:
+                    break
+                await self._open_reporter()
+            return outcome
 
     # -- verbs ----------------------------------------------------------------------------------------
 
     async def activate(self) -> list[Activation]:
         """Take the seats of every licence in force, now. Raises LicenseError."""
-        async with self._talking:
+        async with self.talking:
             if not self._installed:
                 raise LicenseError(
                     "no_license", "no licence is in force: `sluice license install FILE`"
@@ -150,7 +161,7 @@ class Contact:
 
     async def take_activation(self, envelope: Envelope) -> Activation:
         """An answer that was carried by hand. Raises LicenseError; nothing has changed then."""
-        async with self._talking:
+        async with self.talking:
             opened = self._home.store.trust.open(envelope, ACTIVATION)
             license_id = decode_closed(opened.payload, Activation).license_id
             for each in self._installed:
@@ -163,8 +174,8 @@ class Contact:
 
     async def deactivate(self) -> list[str]:
         """Report for the last time and give the seats back. Raises LicenseError; what was given back stays so."""
-        async with self._talking:
-            self._open_reporter()
+        async with self.talking:
+            await self._open_reporter()
             if self.reporter is not None:
                 outcome = await self._report_twice(self.reporter)
                 if outcome is not Outcome.ACKED and self._allowance is not None:
@@ -190,13 +201,13 @@ class Contact:
 
     async def report_now(self) -> Outcome:
         """A report at once, and a fresh one behind a stored one. Raises LicenseError when there is nothing to report under."""
-        async with self._talking:
-            return await self._report_twice(self._need_reporter())
+        async with self.talking:
+            return await self._report_twice(await self._need_reporter())
 
     async def export(self) -> bytes:
         """The report to carry by hand, as it would have been sent. Raises LicenseError."""
-        async with self._talking:
-            reporter = self._need_reporter()
+        async with self.talking:
+            reporter = await self._need_reporter()
             if self._allowance is not None and not self._license().reporting.offline_allowed:
                 raise LicenseError(
                     "offline", "this licence does not allow reports by hand: it reports over HTTPS"
@@ -207,8 +218,8 @@ class Contact:
 
     async def take_answers(self, data: bytes) -> Outcome:
         """What the portal gave for an exported report: an envelope, or the answers to a batch. Raises LicenseError."""
-        async with self._talking:
-            reporter = self._need_reporter()
+        async with self.talking:
+            reporter = await self._need_reporter()
             outcome = Outcome.NOTHING_DUE
             for envelope in _answers(data):
                 outcome = await reporter.take_answer(envelope, self._here())
@@ -234,20 +245,18 @@ class Contact:
             if self._needs_seat(each, now):
                 try:
                     await self._activate(each)
-                except Unreachable as error:
-                    self._asked += 1
-                    self._ask_at = now + backoff(self._asked, self._chance)
-                    self.failure = str(error)
-                    return
-                except seats.ActivationRefused as error:
-                    self._ask_at = now + max(REFUSED_AGAIN_S, error.retry_after or 0.0)
-                    return
                 except LicenseError as error:
-                    self._ask_at = now + REFUSED_AGAIN_S
+                    self._asked += 1
+                    self._ask_at = now + self._pause_after(error)
                     self.failure = str(error)
-                    self._told("activation_failed", str(error))
                     return
         self._asked = 0
+
+    def _pause_after(self, error: LicenseError) -> float:
+        pause = backoff(self._asked, self._chance)
+        if isinstance(error, seats.ActivationRefused):
+            return max(pause if error.is_busy else REFUSED_AGAIN_S, error.retry_after or 0.0)
+        return pause if isinstance(error, Unreachable) else REFUSED_AGAIN_S
 
     def _needs_seat(self, each: Installed, now: float) -> bool:
         held = self.activations.get(_id(each))
@@ -266,9 +275,10 @@ class Contact:
                 self._wire(each.license), request, self._home.clock.now()
             )
         except seats.ActivationRefused as error:
-            if self.refusals.get(_id(each)) != str(error):
-                self._told("activation_refused", str(error))
-            self.refusals[_id(each)] = str(error)
+            if not error.is_busy:
+                if self.refusals.get(_id(each)) != str(error):
+                    self._told("activation_refused", str(error))
+                self.refusals[_id(each)] = str(error)
             raise
         return await self._take_activation(each, answer)
 
@@ -351,11 +361,11 @@ class Contact:
 
     # -- reports --------------------------------------------------------------------------------------
 
-    def _open_reporter(self) -> None:
+    async def _open_reporter(self) -> None:
         main, home = self.main, self._home
         if self.reporter is not None or main is None or _id(main) not in self.activations:
             return
-        self.reporter = Reporter(
+        reporter = Reporter(
             home.books,
             home.ledger,
             home.thread,
@@ -367,14 +377,16 @@ class Contact:
             chance=self._chance,
             told=self._told,
         )
+        await reporter.load()
+        self.reporter = reporter
 
     async def _report_twice(self, reporter: Reporter) -> Outcome:
         """Until what goes out is fresh; a refusal or a silence ends it."""
-        for _ in range(4):
+        for _ in range(MOST_AT_ONCE):
             was_stored = reporter.is_under_way
             outcome = await self._report(reporter, now_please=True)
-            is_done = outcome is Outcome.ACKED and not was_stored
-            if is_done or outcome not in (Outcome.ACKED, Outcome.NEW_EPOCH, Outcome.BEHIND):
+            is_stored_one = outcome is Outcome.ACKED and was_stored
+            if self.reporter is not reporter or not (is_stored_one or outcome in GOES_ON):
                 break
         return outcome
 
@@ -464,9 +476,9 @@ class Contact:
             )
         return self.main.license
 
-    def _need_reporter(self) -> Reporter:
+    async def _need_reporter(self) -> Reporter:
         self._license()
-        self._open_reporter()
+        await self._open_reporter()
         if self.reporter is None:
             raise LicenseError(
                 "not_activated", "this server has no seat yet: `sluice license activate`"

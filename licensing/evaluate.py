@@ -14,7 +14,6 @@ from licensing.model import CONNECTIONS_PER_STANDARD_LICENCE, Kind
 from licensing.remarks import unreadable
 from licensing.rules import (
     RANK,
-    STRICTNESS,
     Ruling,
     Standing,
     Timeline,
@@ -59,7 +58,7 @@ def _begun(held: Iterable[Held], time: Timeline) -> list[Held]:
 
 
 def _bearing(standings: list[Standing]) -> list[Standing]:
-    """The licences that count: those that are good, else those in run-off, else the least bad."""
+    """The licences that count: those that are good, else those in run-off, else the least bad. All of them have the same door."""
     good = [each for each in standings if each.rank <= RANK[State.GRACE] and each.delivers]
     running_off = [each for each in standings if each.delivers]
     best = min(each.rank for each in standings)
@@ -76,11 +75,10 @@ def _together(
 ) -> Entitlement:
     rulings = [each for standing in bearing for each in standing.rulings] + list(node)
     worst = _worst(rulings)
-    door = min((each.injection for each in bearing), key=STRICTNESS.__getitem__)
     throttles = [each.throttle for each in node if each.throttle is not None]
     return Entitlement(
         worst.state,
-        strictest((door, *(each.injection for each in node))),
+        strictest((bearing[0].injection, *(each.injection for each in node))),
         deliver=bearing[0].delivers and all(each.deliver for each in node),
         max_connections=min(throttles, default=_connections(facts, bearing)),
         is_metered=any(each.held.license.kind in _METERED for each in bearing),

@@ -109,6 +109,11 @@ def say_time(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC).isoformat(' ', 'minutes')[:16]} UTC"
 
 
+def say_day(at: float) -> str:
+    """The UTC day of a moment, as reports name it: `2026-12-01`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
 def start_of_day(day: str) -> float:
     """The UTC midnight at which a day ("2026-12-01") begins."""
     return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()

@@ -24,20 +24,10 @@ def gather(
     *,
     now: float,
     node_label: str,
-    altered_since: float,
 ) -> Facts:
-    """The facts at `now` (trusted time). `altered_since`: when a licence file was found altered with no good copy left."""
-    findings = [Finding(code, since, TEXTS.get(code, "")) for code, since in books.findings.items()]
-    if selection.is_tampered:
-        findings.append(Finding(ALTERED, altered_since, _names(selection)))
-    match = contact.fingerprint_match()
-    if match is not None and not match.holds:
-        since = books.findings.get("fp_mismatch", now)
-        text = (
-            f"{match} of this machine's marks are as at its activation: `sluice license activate`"
-        )
-        findings = [each for each in findings if each.code != "fp_mismatch"]
-        findings.append(Finding("fp_mismatch", since, text))
+    """The facts at `now` (trusted time)."""
+    texts = TEXTS | {ALTERED: _names(selection), "fp_mismatch": _marks(contact)}
+    findings = [Finding(code, since, texts.get(code, "")) for code, since in books.findings.items()]
     day = day_of(now)
     return Facts(
         held=tuple(_held(each, contact) for each in (*selection.chosen, *selection.staged)),
@@ -74,6 +64,10 @@ def _volume(books: Books, allowance: Allowance) -> VolumeUse:
         left=allowance.left,
         left_until=allowance.left_until,
     )
+
+
+def _marks(contact: Contact) -> str:
+    return f"{contact.fingerprint_match()} of its marks are as they were"
 
 
 def _names(selection: Selection) -> str:

@@ -19,14 +19,14 @@ import structlog
 
 from licensing.answers import describe_sent, describe_status, describe_usage
 from licensing.books import Books, day_of
-from licensing.clock import Reading
+from licensing.clock import CLOCK_STEP, Reading
 from licensing.clock import read_machine as read_clocks_of_machine
 from licensing.contact import Contact, ContactOptions
 from licensing.decider import INTERNAL_ERROR, Decider
 from licensing.entitlement import UNLICENSED, Entitlement
 from licensing.envelope import decode_envelope, parse_armour
 from licensing.errors import LicenseError
-from licensing.facts import Facts
+from licensing.facts import ALTERED, Facts
 from licensing.fingerprint import Machine
 from licensing.gather import gather
 from licensing.installation import Installation, load_trust, open_installation
@@ -104,7 +104,6 @@ class Guard:
         self._read_at = self._saved_at = self._recorded_at = 0.0
         self._recorded_cum = -1
         self._catch_up_until = self._catch_up_last = 0.0
-        self._altered_since = 0.0
         self._in_use = 0
         self.entitlement: Entitlement = UNLICENSED
 
@@ -136,7 +135,7 @@ class Guard:
                 machine=self._around.machine,
                 thread=thread,
             )
-        except BaseException:
+        except BaseException:  # whatever it was, the thread ends with it
             thread.close()
             raise
         self._meter = Meter(
@@ -254,6 +253,7 @@ class Guard:
             await self.read_licenses()
         self._advance(now)
         self._look_at_disk(now)
+        self._look_at_machine(now)
         self.decide()
         if self._notices is not None:
             self._notices.tell(self.entitlement.remarks, now)
@@ -295,9 +295,7 @@ class Guard:
             for told in tuple(self._subscribers):
                 try:
                     told(decided)
-                except (
-                    Exception
-                ):  # the border to those who listen: one that fails keeps the news from nobody
+                except Exception:  # border to a listener: its fault keeps no news from others
                     logger.exception("a subscriber of the licence failed")
         return decided
 
@@ -418,9 +416,7 @@ class Guard:
             try:
                 await turn()
                 is_failing = False
-            except (
-                Exception
-            ) as error:  # a task's border: licensing that fails keeps the last entitlement (A37)
+            except Exception as error:  # border of a task: the last entitlement stays (A37)
                 if not is_failing:
                     logger.exception("licensing failed", turn=name)
                     self._tell(INTERNAL_ERROR, f"{name}: {type(error).__name__}: {error}")
@@ -475,7 +471,8 @@ class Guard:
         home = self._need_home()
         license_id = main.license.license_id if main is not None else ""
         if main is not None and home.books.license_id not in ("", license_id):
-            await self._begin_anew(license_id)
+            async with self._need_contact().talking:
+                await self._begin_anew(license_id)
         if main is not None:
             home.books.license_id = license_id
         limits = main.license.limits if main is not None else None
@@ -525,6 +522,20 @@ class Guard:
         else:
             findings.setdefault("ledger_waiting", since)
 
+    def _look_at_machine(self, now: float) -> None:
+        """What is noticed counts from its first time, also over a restart: only so does what is borne come to an end."""
+        home, match = self._need_home(), self._need_contact().fingerprint_match()
+        noticed = {
+            "fp_mismatch": match is not None and not match.holds,
+            CLOCK_STEP: home.clock.is_long_behind,
+            ALTERED: self._selection.is_tampered,
+        }
+        for code, is_so in noticed.items():
+            if is_so:
+                home.books.findings.setdefault(code, now)
+            else:
+                home.books.findings.pop(code, None)
+
     async def _keep(self, now: float) -> None:
         """Events, the clock and now and then a record; a disk that takes nothing is the meter's to notice."""
         home = self._need_home()
@@ -553,7 +564,6 @@ class Guard:
         home = self._need_home()
         allowance = self._allowance if isinstance(self._allowance, Allowance) else None
         now = home.clock.now()
-        self._altered_since = (self._altered_since or now) if self._selection.is_tampered else 0.0
         return gather(
             self._selection,
             self._need_contact(),
@@ -561,7 +571,6 @@ class Guard:
             allowance,
             now=now,
             node_label=self._options.node_label,
-            altered_since=self._altered_since,
         )
 
     def _need_home(self) -> Installation:

@@ -154,7 +154,7 @@ def open_installation(
         store = LicenseStore(license_dir, state_dir, trust)
         ledger, books = open_books(state_dir, key.public, store.trust, told)
         clock = TrustedClock(read_clocks, books.clock, told=told)
-    except BaseException:
+    except BaseException:  # whatever it was, the lock is free again
         lock.release()
         raise
     return Installation(

@@ -203,9 +203,7 @@ class _Lane:
             await asyncio.sleep(pause_s)
             try:
                 await self.channel.tell(telling)
-            except (
-                Exception
-            ) as found:  # border of a channel: whatever it is, the next notice has its turn
+            except Exception as found:  # border of a channel: the next notice has its turn
                 error = f"{type(found).__name__}: {found}"
                 if isinstance(found, ChannelError) and found.is_final:
                     return error
@@ -283,7 +281,5 @@ class Notices:
         del self._open[telling]
         try:
             self._keep(told_by(telling.remark))
-        except (
-            Exception
-        ):  # border: a ledger that cannot be written costs a second telling, not the telling
+        except Exception:  # border to the ledger: it costs a second telling, not the telling
             logger.exception("a licence notice could not be noted", code=telling.remark.code)

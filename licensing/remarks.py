@@ -4,8 +4,6 @@ Only words: `evaluate` decides when each holds. A text never depends on the time
 decision must stay the same until its `until`. The code names an occurrence for ever: licence, period or since when.
 """
 
-from dataclasses import dataclass
-
 from licensing.entitlement import Remark
 from licensing.facts import Finding, Held, VolumeUse, say_time
 
@@ -34,19 +32,25 @@ _WHAT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Words:
-    """The remarks on one licence of one node."""
+    """The remarks on one licence of one node. Mostly there are none: nothing is put together before it is asked for."""
 
-    held: Held
-    node_label: str
+    __slots__ = ("_whose", "held", "node_label")
+
+    def __init__(self, held: Held, node_label: str) -> None:
+        self.held = held
+        self.node_label = node_label
+        self._whose = ""
 
     @property
     def whose(self) -> str:
         """How a text begins: which licence, which order, which node."""
-        terms = self.held.license
-        node = f", node {self.node_label}" if self.node_label else ""
-        return f"{terms.kind.value.replace('_', ' ')} licence {terms.license_id} (order {terms.order_ref}{node})"
+        if not self._whose:
+            terms = self.held.license
+            kind = terms.kind.value.replace("_", " ")
+            node = f", node {self.node_label}" if self.node_label else ""
+            self._whose = f"{kind} licence {terms.license_id} (order {terms.order_ref}{node})"
+        return self._whose
 
     def _named(self, what: str) -> str:
         return f"{what}:{self.held.license.license_id}"

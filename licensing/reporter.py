@@ -101,7 +101,7 @@ class Reporter:
         self._signed_time = signed_time
         self._chance = chance
         self._told = told
-        self._outgoing = ledger.outgoing()
+        self._outgoing: Outgoing | None = None
         self._present: bytes | None = None  # the ack to show to a server that is behind
         self._retry_at = 0.0
         self._asked_at = 0.0  # when the last report was built
@@ -109,6 +109,10 @@ class Reporter:
         self.tries = 0  # of the report under way
         self.acked: tuple[UsageAck, UsageReport] | None = None  # the last of this run
         self.failure = ""  # why the last try failed, "" it did not
+
+    async def load(self) -> None:
+        """Take up the report that a crash or a restart left under way. Raises LedgerError."""
+        self._outgoing = await self._thread.run(self._ledger.outgoing)
 
     @property
     def is_under_way(self) -> bool:

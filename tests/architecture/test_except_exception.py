@@ -12,7 +12,11 @@ PURE_LICENSING = (
     *("errors", "envelope", "model", "entitlement", "facts", "remarks"),
     *("rules", "evaluate", "clock", "trust", "lease"),
 )
-BROAD = re.compile(r"^\s*except (Exception|BaseException)\b.*$", re.MULTILINE)
+# Also as the formatter breaks a line that is too long.
+BROAD = re.compile(
+    r"^\s*except (?:\(\s*(?:Exception|BaseException)\s*\)|(?:Exception|BaseException)\b).*$",
+    re.MULTILINE,
+)
 
 
 def _broad_handlers() -> list[tuple[Path, str]]:

@@ -18,6 +18,7 @@ from licensing.errors import LicenseError
 from licensing.ids import new_id
 from licensing.nodekey import node_id
 from licensing.trust import read_key
+from tests.support.machine_time import MOMENT
 from tests.support.vendor import Vendor
 
 
@@ -55,7 +56,7 @@ class LicenceServer:
         self.reports: list[model.UsageReport] = []
         self.refusal: model.Refusal | None = None
         self.next_report_s = 60
-        self.time = 1_795_000_000.0
+        self.now = lambda: MOMENT  # a test that lets time pass puts its own clock here
         self.forger = Vendor()
         self.ack_extra: dict[str, Any] = {}
 
@@ -106,16 +107,16 @@ class LicenceServer:
         node = node_id(key.public_bytes_raw())
         row = next((row for row in self.rows.values() if row.activation.node_id == node), None)
         activation = model.Activation(
-            activation_id=row.activation.activation_id if row else new_id("A", self.time),
+            activation_id=row.activation.activation_id if row else new_id("A", self.now()),
             license_id=asked.license_id,
             node_id=node,
             seats=asked.seats,
             role=asked.role,
             epoch=row.epoch if row else 1,
             token=row.token if row else "t0",
-            valid_until=int(self.time + 35 * 86_400),
+            valid_until=int(self.now() + 35 * 86_400),
             fp=asked.fp,
-            server_time=int(self.time),
+            server_time=int(self.now()),
             in_reply_to=envelope.payload_sha256(),
         )
         if row is None:
@@ -192,10 +193,10 @@ class LicenceServer:
         ack = model.UsageAck(
             in_reply_to=sha256,
             activation_id=report.activation_id,
-            server_time=int(self.time),
+            server_time=int(self.now()),
             ack=model.Acked(epoch=report.epoch, seq=report.seq, cum=report.cum, head=report.head),
             token=row.token,
-            activation_until=int(self.time + 35 * 86_400),
+            activation_until=int(self.now() + 35 * 86_400),
             leases=self._cut(row, report),
             pool=self._pool() if report.cum is not None else None,
             next_report_s=self.next_report_s,
@@ -218,7 +219,7 @@ class LicenceServer:
                 fence=report.epoch * 1_000 + report.seq,
                 period="2026-11",
                 emails=emails,
-                use_until=int(self.time + 86_400 * 30),
+                use_until=int(self.now() + 86_400 * 30),
             ),
         )
 
@@ -245,7 +246,7 @@ class LicenceServer:
         row.grants[row.granted] = token
         grant = model.RewindGrant(
             in_reply_to=sha256,
-            server_time=int(self.time),
+            server_time=int(self.now()),
             reason=reason,
             new_epoch=row.granted,
             closed=model.Closed(epoch=row.epoch, seq=row.seq, cum=row.cum),
@@ -269,7 +270,7 @@ class LicenceServer:
             return web.Response(
                 status=503, body=msgspec.json.encode(busy), headers={"Retry-After": "120"}
             )
-        if fault in ("tampered", "forged"):
+        if fault in ("tampered", "forged") and body:
             good = self.take(body).body
             assert isinstance(good, bytes)
             return web.Response(body=self._changed(decode_envelope(good), fault))

@@ -1,6 +1,7 @@
 """A guard on a machine of its own: clocks that a test turns, a vendor it trusts, files in a directory of the test."""
 
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 from licensing.fingerprint import Machine
@@ -8,6 +9,11 @@ from licensing.guard import Guard, GuardOptions, Surroundings
 from tests.support.machine_time import MachineTime
 from tests.support.vendor import Vendor
 
+# Of a licence that is in force at `MachineTime`'s moment.
+EARLY = {
+    "not_before": datetime(2026, 11, 1, tzinfo=UTC),
+    "issued_at": datetime(2026, 10, 1, tzinfo=UTC),
+}
 MACHINE = Machine("vm", {"machine_id": "aa", "product_uuid": "bb", "rootfs_uuid": "cc"})
 
 

@@ -1,6 +1,7 @@
 """The time for licences goes forward, by BOOTTIME, whatever happens to the wall clock."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,26 @@ def test_an_agreement_goes_on_over_a_restart_of_the_daemon_but_not_of_the_machin
         assert clock.now() < machine.true + STEP_S
 
 
+@pytest.mark.parametrize("between", [0.0, 2 * YEAR_S])
+def test_an_agreement_that_was_broken_begins_anew(between: float) -> None:
+    machine = MachineTime()
+    clock = TrustedClock(machine.read)
+    for hour in range(30):
+        machine.wall_error = between if hour == 22 else YEAR_S
+        assert clock.now() == machine.true
+        machine.passes(3_600)
+
+
+def test_a_snapshot_that_takes_boottime_back_does_not_take_the_time_back() -> None:
+    machine = MachineTime()
+    clock = TrustedClock(machine.read)
+    machine.boottime -= 900
+    machine.wall_error = -900
+    assert clock.now() == MOMENT
+    machine.passes(60)
+    assert clock.now() == MOMENT + 60
+
+
 def test_signed_time_confirms_a_clock_that_is_ahead() -> None:
     machine = MachineTime()
     machine.wall_error = -YEAR_S
@@ -109,8 +130,11 @@ def test_it_is_never_before_a_statement_of_the_vendor_was_issued() -> None:
     clock.at_least(MOMENT)
     machine.passes(5)
     assert clock.now() == MOMENT + 5
-    clock.signed(MOMENT - YEAR_S)
-    assert clock.now() == MOMENT
+    for _ in range(2):
+        clock.signed(MOMENT - YEAR_S)
+        assert clock.now() == MOMENT
+        machine.passes(60)
+        assert clock.now() == MOMENT + 60
 
 
 def test_after_a_boot_at_least_the_time_since_that_boot_has_passed() -> None:

@@ -129,6 +129,40 @@ def test_the_same_licence_in_trouble_names_the_state_as_long_as_it_counts() -> N
     assert (found.state, found.max_connections) == (State.GRACE, 6)
 
 
+def test_one_in_run_off_gives_no_connections_beside_one_that_is_good() -> None:
+    a_minute_ago = datetime.fromtimestamp(MIDDLE - 60, UTC)
+    ended = a_license(
+        Kind.STANDARD_SERVER, number=2, expires_at=a_minute_ago, terminate_at=a_minute_ago
+    )
+    alone = evaluate(the_facts(ended), MIDDLE)
+    assert (alone.state, alone.deliver, alone.max_connections) == (State.EXPIRED, True, 3)
+    both = evaluate(the_facts(a_license(Kind.STANDARD_SERVER), ended), MIDDLE)
+    assert (both.state, both.max_connections) == (State.VALID, 3)
+
+
+def test_a_run_off_goes_on_beside_a_licence_whose_term_has_not_begun() -> None:
+    ended = a_license(Kind.STANDARD_SERVER)
+    later = a_license(
+        Kind.STANDARD_SERVER, number=2, not_before=TERMINATES + timedelta(days=20),
+        expires_at=TERMINATES + timedelta(days=90), terminate_at=TERMINATES + timedelta(days=90),
+    )  # fmt: skip
+    assert in_short(evaluate(the_facts(ended, later), ends)) == (State.EXPIRED, *RUN_OFF)
+    after = evaluate(the_facts(ended, later), ends + 72 * HOUR)
+    assert in_short(after) == (State.PENDING, *HELD)
+    assert after.exit_code == 3
+
+
+def test_no_more_seats_count_than_were_bought() -> None:
+    terms = a_license(Kind.STANDARD_SERVER, quantity=2)
+    standing = held(terms, activation=activated(terms, seats=9))
+    assert evaluate(the_facts(standing), MIDDLE).max_connections == 6
+
+
+def test_nothing_is_stamped_where_a_production_licence_counts_too() -> None:
+    production = a_license(Kind.STANDARD_SERVER, number=2)
+    assert evaluate(the_facts(Kind.DEVELOPMENT, production), MIDDLE).stamp is None
+
+
 # -- unlicensed, lab, pending -------------------------------------------------------------------------
 
 
@@ -277,6 +311,27 @@ def test_a_renewal_installed_early_takes_over_without_a_gap() -> None:
     assert (after.state, after.max_connections) == (State.VALID, 6)
 
 
+def test_a_renewal_that_leaves_a_gap_does_not_silence_the_notices() -> None:
+    now = a_license(Kind.STANDARD_SERVER)
+    then = msgspec.structs.replace(
+        now,
+        revision=2,
+        not_before=EXPIRES + timedelta(seconds=1),
+        expires_at=EXPIRES + timedelta(days=365),
+        terminate_at=EXPIRES + timedelta(days=365),
+    )
+    facts = the_facts(now, then, last_contact=expires - DAY)
+    assert codes(evaluate(facts, expires - DAY)) == ["expiry_1"]
+    assert evaluate(facts, expires).state is State.GRACE
+    assert evaluate(facts, expires + 1).state is State.VALID
+
+
+def test_a_licence_installed_early_has_its_72_hours_from_its_begin_on() -> None:
+    standing = held(a_license(Kind.STANDARD_SERVER), activation=None, first_seen=begins - 100 * DAY)
+    assert evaluate(the_facts(standing), begins + 72 * HOUR - 1).state is State.PENDING
+    assert evaluate(the_facts(standing), begins + 72 * HOUR).state is State.UNLICENSED
+
+
 @pytest.mark.parametrize(
     ("before_expiry", "code", "exit_code"),
     [
@@ -368,6 +423,12 @@ def test_a_node_that_never_reported_is_silent_since_its_activation() -> None:
     facts = the_facts(standing, last_contact=None)
     assert evaluate(facts, MIDDLE + 72 * HOUR - 1).state is State.VALID
     assert evaluate(facts, MIDDLE + 72 * HOUR).state is State.GRACE
+
+
+def test_an_activation_is_contact_too() -> None:
+    terms = a_license(Kind.VOLUME)
+    standing = held(terms, activation=activated(terms, at=MIDDLE + 15 * DAY))
+    assert evaluate(the_facts(standing), MIDDLE + 15 * DAY).state is State.VALID
 
 
 # -- the limits ---------------------------------------------------------------------------------------
@@ -539,6 +600,13 @@ def test_the_worst_names_the_state_and_the_strictest_holds() -> None:
     found = evaluate(facts, MIDDLE)
     assert in_short(found) == (State.REVOKED, *STOPPED)
     assert codes(found) == ["revoked", "nothing_left", "clone", "volume_100"]
+
+
+def test_of_two_troubles_that_are_borne_the_nearer_deadline_is_shown() -> None:
+    findings = (Finding("clone", MIDDLE), Finding("rewind", MIDDLE), Finding("over_use", MIDDLE))
+    found = evaluate(the_facts(Kind.ENTERPRISE_SERVER, findings=findings), MIDDLE)
+    assert (found.state, found.deadline) == (State.GRACE, MIDDLE + 72 * HOUR)
+    assert "older than what was reported" in found.reason
 
 
 def test_every_remark_names_the_licence_the_node_and_a_remedy() -> None:

@@ -1,26 +1,23 @@
 """The guard as the daemon sees it: install, activate, take, count, report, hold, flow again."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from licensing.entitlement import Entitlement, State
+from licensing.envelope import decode_envelope, encode_envelope
 from licensing.errors import LicenseError
+from licensing.fingerprint import Machine
 from licensing.guard import Delivered, Guard
 from licensing.installation import AlreadyRunning
 from licensing.model import Kind, LeaseTerms, Refusal
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
-from tests.support.node import a_guard, passes
+from tests.support.node import EARLY, a_guard, passes
 from tests.support.vendor import Vendor
-
-EARLY = {
-    "not_before": datetime(2026, 11, 1, tzinfo=UTC),
-    "issued_at": datetime(2026, 10, 1, tzinfo=UTC),
-}
 
 
 @pytest.fixture
@@ -34,8 +31,9 @@ def time() -> MachineTime:
 
 
 @pytest.fixture
-async def server(vendor: Vendor) -> AsyncIterator[LicenceServer]:
+async def server(vendor: Vendor, time: MachineTime) -> AsyncIterator[LicenceServer]:
     async with LicenceServer(vendor) as server:
+        server.now = lambda: time.true
         yield server
 
 
@@ -153,8 +151,6 @@ async def test_an_activation_by_hand(
     guard = a_guard(tmp_path, vendor, time, reporting=False)
     await guard.open()
     await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
-    from licensing.envelope import decode_envelope, encode_envelope
-
     answer = server.activate(decode_envelope(await guard.request()))
     await guard.install(encode_envelope(answer))
     assert guard.entitlement.state is State.VALID
@@ -255,8 +251,6 @@ async def test_another_licence_begins_at_nought_and_the_journals_go_on(
 async def test_a_second_guard_on_the_same_state_is_told_who_has_it(
     guard: Guard, tmp_path: Path, vendor: Vendor, time: MachineTime
 ) -> None:
-    import os
-
     second = a_guard(tmp_path, vendor, time)
     with pytest.raises(AlreadyRunning) as caught:
         await second.open()
@@ -297,3 +291,45 @@ async def test_the_connection_is_tested_step_by_step(guard: Guard, vendor: Vendo
     steps = await guard.test_connection()
     assert [each["step"] for each in steps] == ["endpoint", "dns", "http"]
     assert all(each["ok"] for each in steps)
+
+
+async def test_another_machine_is_borne_for_72_hours_from_when_it_was_first_seen(
+    tmp_path: Path, vendor: Vendor, time: MachineTime, server: LicenceServer
+) -> None:
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
+    await guard.talk()
+    assert guard.entitlement.state is State.VALID
+    await guard.stop()
+    other = Machine("vm", {"machine_id": "xx", "product_uuid": "yy", "rootfs_uuid": "zz"})
+    codes = set()
+    for hours in (1, 70):
+        guard = a_guard(tmp_path, vendor, time, endpoint=server.url, machine=other)
+        await guard.open()
+        assert guard.entitlement.state is State.GRACE
+        await passes(guard, time, hours * 3_600, talk=False)
+        assert guard.entitlement.state is State.GRACE
+        codes |= {each.code for each in guard.entitlement.remarks if "fp_mismatch" in each.code}
+        await guard.stop()
+    assert len(codes) == 1  # one finding, told once
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url, machine=other)
+    await guard.open()
+    await passes(guard, time, 3_600, talk=False)
+    assert guard.entitlement.state is State.TAMPERED
+    assert guard.entitlement.deliver
+    await guard.stop()
+
+
+async def test_a_clock_that_is_days_behind_is_a_notice_until_it_is_right_again(
+    guard: Guard, vendor: Vendor, time: MachineTime
+) -> None:
+    await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
+    await guard.talk()
+    time.wall_error = -3 * 86_400
+    await passes(guard, time, 1, talk=False)
+    assert guard.entitlement.state is State.VALID
+    assert [each.code.partition(":")[0] for each in guard.entitlement.remarks] == ["clock_step"]
+    time.wall_error = 0
+    await passes(guard, time, 1, talk=False)
+    assert guard.entitlement.remarks == ()

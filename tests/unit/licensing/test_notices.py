@@ -75,6 +75,11 @@ def test_who_jumps_over_a_threshold_is_told_the_highest_and_not_the_lower_ones_l
     assert fired([at_percent(each) for each in (50, 96, 85, 97)]) == ["volume_95 2027-03"]
 
 
+def test_what_another_remark_of_the_same_moment_covers_is_not_told() -> None:
+    lower, higher = Remark("a", "less"), Remark("b", "more", covers=("a",))
+    assert due((lower, higher, higher), set()) == (higher,)
+
+
 @given(st.lists(st.floats(0, 130), max_size=40))
 def test_whatever_the_use_does_no_threshold_fires_twice(percents: list[float]) -> None:
     codes = fired([at_percent(each) for each in percents])
@@ -349,7 +354,7 @@ async def test_a_webhook_is_sent_the_notice_as_json() -> None:
 )
 async def test_a_webhook_that_answers_otherwise_has_failed(status: int, is_final: bool) -> None:
     async with a_receiver(status) as (url, got):
-        with pytest.raises(ChannelError) as caught:
+        with pytest.raises(ChannelError, match=str(status)) as caught:
             await Webhook(url).tell(Telling(REMARK, "mx1", MIDDLE))
         assert caught.value.is_final is is_final
         assert len(got) == 1  # a redirect is not followed
