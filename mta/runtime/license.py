@@ -34,6 +34,7 @@ __all__ = [
     "State",
     "banner_of",
     "check_reporting",
+    "guard_options",
     "hold_of",
     "installed_kinds",
     "open_guard",
@@ -102,21 +103,24 @@ OpenGuard = Callable[[Settings], Guard]
 
 def open_guard(settings: Settings) -> Guard:
     """The guard of a server with this configuration; nothing is read before its `start`."""
+    return LicensingGuard(guard_options(settings))
+
+
+def guard_options(settings: Settings) -> GuardOptions:
+    """What the configuration says to licensing."""
     rules = settings.license
-    return LicensingGuard(
-        GuardOptions(
-            license_dir=Path(rules.dir),
-            state_dir=Path(rules.state_dir),
-            reporting=rules.reporting,
-            endpoint=rules.endpoint or None,
-            proxy=rules.proxy or None,
-            ca_file=Path(rules.ca_file) if rules.ca_file else None,
-            node_label=rules.node_label,
-            notify_email=rules.notify_email,
-            notify_url=rules.notify_url,
-            root_file=Path(rules.root) if rules.root else None,
-            version=__version__,
-        )
+    return GuardOptions(
+        license_dir=Path(rules.dir),
+        state_dir=Path(rules.state_dir),
+        reporting=rules.reporting,
+        endpoint=rules.endpoint or None,
+        proxy=rules.proxy or None,
+        ca_file=Path(rules.ca_file) if rules.ca_file else None,
+        node_label=rules.node_label,
+        notify_email=rules.notify_email,
+        notify_url=rules.notify_url,
+        root_file=Path(rules.root) if rules.root else None,
+        version=__version__,
     )
 
 
