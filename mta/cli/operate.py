@@ -84,8 +84,10 @@ def _licence(license: Row) -> list[tuple[str, object, str]]:
     volume = license.get("volume")
     if volume:
         left = f"{volume['left']} at hand"
-        of = f"{volume['used']} of {volume['quota']} used in {volume['period']}"
-        rows.append(("licence volume", left, of if volume.get("quota") else ""))
+        of = ""
+        if volume.get("quota"):
+            of = f"{volume['used'] or 0} of {volume['quota']} used by all servers"
+        rows.append(("licence volume", left, of))
     return rows
 
 

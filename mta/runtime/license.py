@@ -74,6 +74,9 @@ class Guard(Protocol):
 
     async def start(self) -> None: ...
 
+    async def open(self) -> None:
+        """As `start`, without anything that goes on by itself."""
+
     async def stop(self) -> None: ...
 
     def take(self, count: int) -> int:

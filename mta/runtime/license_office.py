@@ -8,13 +8,16 @@ A fault within licensing stops no mail: what was allowed last holds, and the log
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
+from mta.config.load import Settings
 from mta.control.protocol import ControlError
+from mta.io.clock import Clock
 from mta.policy.book import LICENCE_KEY, UNLIMITED
 from mta.runtime.counting import NearCounting
 from mta.runtime.emails import Till
@@ -27,6 +30,7 @@ from mta.runtime.license import (
     LicenseError,
     State,
     hold_of,
+    open_guard,
 )
 
 logger = structlog.get_logger()
@@ -46,10 +50,6 @@ class Connections(Protocol):
     def watch(self, key: str) -> None: ...
 
     def take_peak(self) -> int: ...
-
-
-class Clock(Protocol):
-    def now(self) -> float: ...
 
 
 class LicenseOffice:
@@ -80,12 +80,17 @@ class LicenseOffice:
         if self._guard is None:
             return
         self._governor.watch(LICENCE_KEY)
-        await self._begin(self._guard)
+        await self._begin(self._guard, self._guard.start)
         self._task = asyncio.get_running_loop().create_task(self._run(self._guard))
 
-    async def _begin(self, guard: Guard) -> None:
+    async def look_in(self) -> None:
+        """As `start`, for one look: nothing goes on by itself, and nobody is called."""
+        if self._guard is not None:
+            await self._begin(self._guard, self._guard.open)
+
+    async def _begin(self, guard: Guard, begin: Callable[[], Awaitable[None]]) -> None:
         try:
-            await guard.start()
+            await begin()
         except AlreadyRunning:
             raise
         except (LicenseError, OSError) as error:
@@ -101,7 +106,7 @@ class LicenseOffice:
         while not self._has_begun:
             await asyncio.sleep(RETRY_S)
             try:
-                await self._begin(guard)
+                await self._begin(guard, guard.start)
             except AlreadyRunning as error:
                 self._told(replace(UNLICENSED, reason=str(error)))
         await self._look(guard)
@@ -219,3 +224,33 @@ class LicenseOffice:
                 "peak": self._peak,
             },
         }
+
+
+@asynccontextmanager
+async def alone(settings: Settings) -> AsyncIterator[LicenseOffice]:
+    """An office without a server, for a command of the operator's. Raises AlreadyRunning; nobody is told of anything."""
+    guard = None if settings.server.lab else open_guard(settings)
+    office = LicenseOffice(guard, _NoConnections(), Clock())
+    await office.look_in()
+    try:
+        yield office
+    finally:
+        await office.stop()
+
+
+class _NoConnections:
+    """A governor without any."""
+
+    def limits(self, limits: dict[str, int]) -> None:
+        """See `Connections`."""
+
+    def used(self, key: str) -> int:
+        """See `Connections`."""
+        return 0
+
+    def watch(self, key: str) -> None:
+        """See `Connections`."""
+
+    def take_peak(self) -> int:
+        """See `Connections`."""
+        return 0
