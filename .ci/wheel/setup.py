@@ -20,7 +20,9 @@ from setuptools.command.build_ext import build_ext
 COMPILED = {
     "bounce": "classify",
     "dkim": "canonical signer",
-    "egress": "deliveries dispatcher opening session settle transaction",
+    "dns": "answers cache exchange health resolver",
+    "egress": "ahead deliveries dispatcher opening route session settle transaction",
+    "follow": "records",
     "ingress": "collect gate intake smtp",
     "io": "deadlines threads",
     "metrics": "counts",
@@ -29,7 +31,7 @@ COMPILED = {
     "policy": "admission reaction retry",
     "queue": "actions alarms answers connecting finding leases limits memory queue rate scheduler trouble window",
     "smtp": "client dots extensions grammar lines parameters replies server",
-    "spool": "bodies inflight ops outbox rows store writer",
+    "spool": "bodies inflight ops outbox queries rows store writer",
 }
 
 
