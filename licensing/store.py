@@ -34,7 +34,7 @@ from licensing.files import (
 )
 from licensing.model import License, Revocation, Revocations
 from licensing.selection import GROUP_OF, Installed, PassedOver, Selection, select
-from licensing.trust import MAX_ROOT_BYTES, Trust
+from licensing.trust import MAX_ROOT_BYTES, Trust, read_chain
 
 MAX_FILES = 64  # in license.d; a node has a handful
 MAX_FILE_BYTES = 2 * MAX_ENVELOPE_BYTES  # armoured
@@ -221,6 +221,10 @@ class LicenseStore:
         self._trust = self._trust.advance(roots)
         return self._keep_roots()
 
+    def install_roots(self, data: bytes) -> bool:
+        """Believe newer roots from the file `sluice-license root export` writes. As `adopt_roots`."""
+        return self.adopt_roots(read_chain(data))
+
     def keep_revocations(self, envelope: Envelope) -> bool:
         """Take a newer list of revocations. Raises LicenseError for one that is older or not signed. Whether it was newer."""
         opened = self._trust.open(envelope, model.REVOCATIONS)
@@ -251,9 +255,7 @@ class LicenseStore:
             self.troubles += (f"{self._state / name} is not used: {error}",)
 
     def _recall_roots(self, data: bytes) -> None:
-        newest = decode_envelope(data, max_bytes=MAX_ROOT_BYTES)
-        last = msgspec.structs.replace(newest, roots=())
-        self._trust = self._trust.advance((*newest.roots, last))
+        self._trust = self._trust.advance(read_chain(data))
         self._kept_root = self._trust.root.version
 
     def _keep_roots(self) -> bool:

@@ -16,6 +16,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from itertools import pairwise
 
@@ -82,8 +83,7 @@ class Trust:
 
         `is_named`: it comes from configuration or a command line, and opens Development licences only.
         """
-        newest = decode_envelope(root_bytes, max_bytes=MAX_ROOT_BYTES)
-        first, *later = [*newest.roots, msgspec.structs.replace(newest, roots=())]
+        first, *later = read_chain(root_bytes)
         root = _read_root(first)
         _signed_by(root, first)
         return cls((root,), (first,), is_named=is_named).advance(later)
@@ -130,6 +130,11 @@ class Trust:
     def is_compromised(self, name: str) -> bool:
         """Whether the newest root says that the key of this id was stolen."""
         return name in self.root.compromised
+
+    def may_sign_at(self, name: str, at: datetime) -> bool:
+        """Whether the key of this id is neither stolen nor withdrawn at this moment."""
+        withdrawn = self.root.revoked_after.get(name)
+        return not self.is_compromised(name) and (withdrawn is None or at < withdrawn)
 
     def open(self, envelope: Envelope, payload_type: str, *, kind: Kind | None = None) -> Opened:
         """The verified bytes of a statement of the vendor's. Raises LicenseError; nothing is parsed before a signature holds.
@@ -240,6 +245,12 @@ def _moment(head: _Head) -> float:
 
 
 # -- roots --------------------------------------------------------------------------------------------
+
+
+def read_chain(data: bytes) -> tuple[Envelope, ...]:
+    """The roots of a file like `root.json`, ascending; none is believed yet. Raises LicenseError."""
+    newest = decode_envelope(data, max_bytes=MAX_ROOT_BYTES)
+    return (*newest.roots, msgspec.structs.replace(newest, roots=()))
 
 
 def read_key(text: str) -> Ed25519PublicKey:
