@@ -59,6 +59,12 @@ class ReadAhead:
         """Bytes of bodies nobody has come for yet."""
         return self._held
 
+    def prepare(self, upcoming: Callable[[int], list[Message]]) -> None:
+        """A connection opens: read what it sends first while it is greeted."""
+        messages = upcoming(MOST_MESSAGES)
+        if messages:
+            self._read(self._choose(messages[0].spool, messages))
+
     def take(self, message: Message, upcoming: Callable[[int], list[Message]]) -> Body | None:
         """The body, if it was read before; `upcoming` tells what its queue sends next, for the next read."""
         read = self._here.pop((message.spool, message.number), None)

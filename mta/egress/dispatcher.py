@@ -195,6 +195,7 @@ class Dispatcher(Owner):
     def _open(self, action: actions.OpenConnection) -> None:
         self._leases[action.connection] = action.lease
         self._keys[action.connection] = action.key
+        self._ahead.prepare(functools.partial(self._unread, action.connection))
         self._start(self._open_session(action))
 
     async def _open_session(self, action: actions.OpenConnection) -> None:
@@ -364,7 +365,7 @@ class Dispatcher(Owner):
             self._count_out(message)
             return Transaction(entries, *held, is_checked=True)
         self._counts.body_cache_misses += 1
-        upcoming = functools.partial(self._scheduler.upcoming, session.number)
+        upcoming = functools.partial(self._unread, session.number)
         read = self._ahead.take(message, upcoming)
         if read is not None:
             self._count_out(message)
@@ -372,6 +373,11 @@ class Dispatcher(Owner):
         session.reserve()
         self._ahead.fetch(message, functools.partial(self._body_read, session, entries), upcoming)
         return None
+
+    def _unread(self, connection: int, limit: int) -> list[Message]:
+        """What the connection's queue sends next, as far as it is not in memory."""
+        upcoming = self._scheduler.upcoming(connection, limit)
+        return [message for message in upcoming if self._bodies.get(message) is None]
 
     def _body_read(
         self,

@@ -6,10 +6,10 @@ want one more. (In one common line, the greedy took all four places, got nothing
 for whom holders would have made room.) Among the greedy, who has fewer connections takes the place of who has more. The others
 are parked at that key, in order; so are requests beyond the four, once it is heard that the key is full.
 
-A parked queue whose turn has come may find another of its keys full. It goes back into its line, that key remembers the line, and
-the next in line may try; after `TRIES` of them the line rests until something happens at one of these keys. The version that
-failed moved the queue to the line of the other key and let the next try without end: with 5,000 destinations and 3 connections
-all of them walked from the line of the server to that of the unproven and back, at 1.6 ms of CPU for each message delivered.
+A parked queue whose turn has come may find another of its keys full. It goes to the end of its line, that key remembers the line,
+and the line rests until something happens at one of the two. The version that failed moved the queue to the line of the other
+key and let the next one try: with 5,000 destinations and 3 connections all of them walked from the line of the server to that of
+the unproven and back, at 1.6 ms of CPU for each message delivered.
 
 All of it is counted in scans of at most 64 requests; never over queues.
 """
@@ -24,7 +24,6 @@ from mta.queue.queue import Connection, Queue
 MAX_REQUESTS = 64
 MAX_GREEDY = 48  # of these, for queues that have a connection already
 PLACES_AT_A_KEY = 2  # for each of the two kinds
-TRIES = 8  # queues of one line that may find another key full before the line rests
 UNPROVEN = "|unproven"
 
 
@@ -54,11 +53,10 @@ class Cell:
 
 
 class Turn(NamedTuple):
-    """A parked queue may ask now: from which line it came (None: from that of the 64), and how many may still try after it."""
+    """A parked queue may ask now: from which line it came (None: from that of the 64)."""
 
     cell: Cell | None
     kind: int
-    left: int
 
 
 class _Asked:
@@ -174,17 +172,17 @@ class LeaseDesk:
         concerned: list[Cell | None] = [*self._with_blocked(cells), None]
         for kind in (0, 1):
             for cell in concerned:
-                found += self._unpark(Turn(cell, kind, TRIES), 2 * PLACES_AT_A_KEY)
+                found += self._unpark(Turn(cell, kind), 2 * PLACES_AT_A_KEY)
         for cell in concerned:
             if cell is not None:
                 self._drop_if_unused(cell)
         return found
 
     def pass_turn(self, queue: Queue, turn: Turn) -> list[Queue]:
-        """It was its turn, and it asked for nothing: who is next in that line."""
-        is_back = turn.cell is not None and any(queue.parked is line for line in turn.cell.parked)
-        left = turn.left - 1 if is_back else turn.left
-        return self._unpark(turn._replace(left=left), 1) if left else []
+        """It was its turn, and it asked for nothing: who is next in that line, unless it stands there again."""
+        if turn.cell is not None and any(queue.parked is line for line in turn.cell.parked):
+            return []
+        return self._unpark(turn, 1)
 
     def _with_blocked(self, cells: list[Cell]) -> dict[Cell, None]:
         """These keys, and those in whose lines somebody waits for one of them."""

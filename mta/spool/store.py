@@ -31,6 +31,7 @@ from mta.spool.inflight import read_boot_id
 from mta.spool.opening import MAX_CRASHES, SKIP_AFTER_CRASH, look_back
 from mta.spool.ops import (
     Accept,
+    EarlyRead,
     Evict,
     HoldEntries,
     HoldJob,
@@ -213,7 +214,7 @@ class Spool:
         def failed(error: BaseException) -> None:
             done([SpoolError(str(error))] * len(messages))
 
-        self.read(lambda queries: queries.bodies(messages), done, failed)
+        self._submit(EarlyRead(lambda queries: queries.bodies(messages), done, failed))
 
     # Queues
 
