@@ -5,7 +5,7 @@ One process owns the file (`locking_mode = EXCLUSIVE`). It is used from one thre
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -67,9 +67,7 @@ _SEATED = _select(
 _ALL_SEATED = _select(
     "activation", ActivationRow, "WHERE released_at IS NULL ORDER BY activation_id LIMIT ?"
 )
-_EPOCH = _select(
-    "node_state", EpochRow, "WHERE activation_id = ? ORDER BY epoch DESC LIMIT 1"
-)
+_EPOCH = _select("node_state", EpochRow, "WHERE activation_id = ? ORDER BY epoch DESC LIMIT 1")
 _ANSWER = _select("last_response", AnswerRow, "WHERE activation_id = ?")
 _POOL = _select("pool", PoolRow, "WHERE license_id = ? AND period = ?")
 _LEASE = _select("lease", LeaseRow, "WHERE id = ?")
@@ -121,7 +119,7 @@ def open_books(path: Path | str) -> apsw.Connection:
 
 
 def _migrate(connection: apsw.Connection, path: Path | str) -> None:
-    version = connection.execute("PRAGMA user_version").fetchall()[0][0]
+    version: int = connection.pragma("user_version")
     if version > VERSION:
         raise LicenseError(
             "database",
@@ -142,7 +140,7 @@ class SqliteStore:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._execute = connection.execute
+        self._execute: Callable[..., Iterable[Any]] = connection.execute
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -175,6 +173,9 @@ class SqliteStore:
     def _all(self, kind: type[Row], sql: str, *values: Any) -> list[Row]:
         return [kind(*found) for found in self._execute(sql, values)]
 
+    def _count(self, sql: str, *values: Any) -> int:
+        return next(int(row[0]) for row in self._execute(sql, values))
+
     def _put(self, sql: str, row: Any) -> None:
         # dataclasses.astuple copies deeply and is ten times slower; the fields are in the order of the columns.
         self._execute(sql, [getattr(row, name) for name in row.__slots__])
@@ -199,16 +200,14 @@ class SqliteStore:
 
     def revocations(self) -> bytes | None:
         """The newest statement of revocations."""
-        found = self._execute(
-            "SELECT envelope FROM revocation ORDER BY number DESC LIMIT 1"
-        ).fetchall()
-        return found[0][0] if found else None
+        sql = "SELECT envelope FROM revocation ORDER BY number DESC LIMIT 1"
+        for (envelope,) in self._execute(sql):
+            return bytes(envelope)
+        return None
 
     def put_revocations(self, number: int, envelope: bytes, at: int) -> None:
         """Keep a statement of revocations."""
-        self._execute(
-            "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)", (number, envelope, at)
-        )
+        self._execute("INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)", (number, envelope, at))
 
     # -- nodes
 
@@ -233,7 +232,7 @@ class SqliteStore:
     def moves_since(self, license_id: str, since: int) -> int:
         """How many seats moved since then."""
         sql = "SELECT count(*) FROM seat_move WHERE license_id = ? AND at > ?"
-        return int(self._execute(sql, (license_id, since)).fetchall()[0][0])
+        return self._count(sql, license_id, since)
 
     def put_move(self, license_id: str, at: int) -> None:
         """A seat moved."""
@@ -270,7 +269,7 @@ class SqliteStore:
     def days(self, activation_id: str, epoch: int) -> dict[str, int]:
         """Emails by UTC day of one node and epoch."""
         sql = "SELECT day, emails FROM usage_day WHERE activation_id = ? AND epoch = ?"
-        return dict(self._execute(sql, (activation_id, epoch)).fetchall())
+        return dict(self._execute(sql, (activation_id, epoch)))
 
     def add_usage(
         self, license_id: str, activation_id: str, epoch: int, growth: Mapping[str, int]
@@ -323,7 +322,7 @@ class SqliteStore:
         """An epoch was opened after a rewind: how many since then, with this one."""
         self._execute("INSERT INTO swap (activation_id, at) VALUES (?, ?)", (activation_id, at))
         sql = "SELECT count(*) FROM swap WHERE activation_id = ? AND at > ?"
-        return int(self._execute(sql, (activation_id, since)).fetchall()[0][0])
+        return self._count(sql, activation_id, since)
 
     def put_finding(
         self, license_id: str, activation_id: str, code: str, detail: str, at: int

@@ -1,7 +1,7 @@
 """Volume pools (design 3.6): periods, the size of a lease, what a report, an expiry or the vendor does to one. Pure.
 
-The invariant: used + reserved <= quota × (1 + overage), where reserved is what lies unused in open leases. Granting keeps it; use that
-was never leased (grace credit, a rewound twin) is still counted, for refusing it would hide it.
+The invariant: used + reserved <= quota × (1 + overage), where reserved is what lies unused in open leases. Granting keeps it; use
+that was never leased (grace credit, a rewound twin) is still counted, for refusing it would hide it.
 """
 
 from dataclasses import dataclass, replace

@@ -16,7 +16,7 @@ class Rate:
 
 
 PER_NODE = Rate(0.1, 5)
-PER_LICENSE = Rate(50, 100)
+PER_LICENSE = Rate(50, 200)  # a whole batch at once
 PER_SOURCE = Rate(100, 200)
 BAD_SIGNATURES = Rate(5 / 60, 5)
 

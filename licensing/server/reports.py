@@ -1,9 +1,9 @@
 """The rule for a report (design 3.5): is it new, the same again, or does it come from a state that was copied or set back? Pure.
 
-Counts are cumulative in (node, epoch), numbered by `seq`, and each carries the token of the answer before it. So a lost, repeated,
-late or replayed report cannot change a total: the same bytes get the same answer, anything else that is not the next one is a
-conflict. A conflict closes nothing by itself: it offers the node a new epoch, and only a report that opens it does. A replayed
-old report therefore cannot push an honest node out of its epoch.
+Counts are cumulative in (node, epoch), numbered by `seq`, and each carries the token of the answer before it. So a lost,
+repeated, late or replayed report cannot change a total: the same bytes get the same answer, anything else that is not the next
+one is a conflict. A conflict closes nothing by itself: it offers the node a new epoch, and only a report that opens it does. A
+replayed old report therefore cannot push an honest node out of its epoch.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the server keeps of licences, nodes and leases: plain values, as the storage gives and takes them. Times: seconds (UTC)."""
+"""What the server keeps of licences, nodes and leases: plain values, as the storage gives and takes them. Times in seconds."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,7 @@
 """Seats (design 3.4): who may have one, how many are free, how often they may move. Pure.
 
-A node's key is its identity: the same key gets the same activation again, and never a second seat. Seats that are not heard of for
-long are free again by themselves, so that killed containers cannot leak them.
+A node's key is its identity: the same key gets the same activation again, and never a second seat. Seats that are not heard of
+for long are free again by themselves, so that killed containers cannot leak them.
 """
 
 import base64
@@ -25,7 +25,9 @@ MAX_MOVES = 10
 MOVES_WINDOW_S = 30 * 86_400
 
 # Crockford's base32, as the ids of licences and activations are written.
-_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_ALPHABET = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Refused:
 def activation_id(license_id: str, node_id: str) -> str:
     """The name of this node's activation on this licence: always the same.
 
-    So a server restored from a backup that lacks the row gives the same name again, and what it once signed for it still holds (A27).
+    So a server restored from a backup that lacks the row gives the same name again, and what it once signed still holds (A27).
     """
     digest = hashlib.sha256(f"sluice-activation-v1|{license_id}|{node_id}".encode()).digest()
     return "A" + base64.b32encode(digest).translate(_ALPHABET)[:26].decode("ascii")

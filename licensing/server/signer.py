@@ -1,4 +1,4 @@
-"""The server's own signature: a `server-online` key with its delegation. Never a licence-signing key: such a one is refused at the start.
+"""The server's own signature: a `server-online` key with its delegation. A licence-signing key is refused at the start.
 
 Everything it signs carries the delegation, so that a node needs nothing but the vendor's root to believe it.
 """
@@ -6,8 +6,8 @@ Everything it signs carries the delegation, so that a node needs nothing but the
 import base64
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -35,18 +35,12 @@ from licensing.model import (
 MUST_SIGN = (ACTIVATION, USAGE_ACK, REWIND_GRANT)
 
 
-class Opener(Protocol):
-    """Who believes or does not believe a signed statement: `licensing.trust`."""
-
-    def payload(self, envelope: Envelope, payload_type: str) -> bytes:
-        """The verified bytes. Raises LicenseError."""
-        ...
-
-
 class Signer:
     """Signs what the server says. `valid_until`: seconds; after it nodes believe nothing of it any more."""
 
-    def __init__(self, key: Ed25519PrivateKey, delegation: Envelope) -> None:
+    def __init__(
+        self, key: Ed25519PrivateKey, delegation: Envelope, roots: Sequence[Envelope] = ()
+    ) -> None:
         """Raises LicenseError when the delegation is for another key or another role."""
         terms = decode_closed(delegation.payload_bytes(), Delegation)
         if base64.b64decode(terms.key) != raw_key(key.public_key()):
@@ -62,6 +56,7 @@ class Signer:
             )
         self._key = key
         self._delegation = delegation
+        self._roots = tuple(roots)  # for nodes whose built-in root is older than the delegation
         self.key_id = key_id(key.public_key())
         self.valid_from = terms.not_before.timestamp()
         self.valid_until = terms.not_after.timestamp()
@@ -70,7 +65,13 @@ class Signer:
         """The statement as the JSON of a signed envelope."""
         payload = msgspec.json.encode(statement)
         return encode_envelope(
-            sign(payload_type, payload, (self._key,), delegation=self._delegation)
+            sign(
+                payload_type,
+                payload,
+                (self._key,),
+                roots=self._roots,
+                delegation=self._delegation,
+            )
         )
 
     def is_valid(self, now: float) -> bool:
@@ -78,7 +79,9 @@ class Signer:
         return self.valid_from <= now < self.valid_until
 
 
-def load_signer(key: Path, delegation: Path, passphrase: str | None = None) -> Signer:
+def load_signer(
+    key: Path, delegation: Path, passphrase: str | None = None, roots: Sequence[Envelope] = ()
+) -> Signer:
     """From a PKCS8 PEM file (a systemd credential, usually) and its delegation. Raises LicenseError with what to do."""
     try:
         if stat.S_IMODE(key.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH):
@@ -89,7 +92,7 @@ def load_signer(key: Path, delegation: Path, passphrase: str | None = None) -> S
         raise LicenseError("key", f"the key {key} cannot be read: {error}") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise LicenseError("key", f"{key} is no Ed25519 key")
-    return Signer(private, read_envelope(text))
+    return Signer(private, read_envelope(text), roots)
 
 
 def read_envelope(text: bytes) -> Envelope:
