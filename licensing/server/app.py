@@ -42,6 +42,7 @@ from licensing.model import (
     UsageAck,
     UsageReport,
 )
+from licensing.nodekey import node_id
 from licensing.server import rates
 from licensing.server.activating import SeatClerk
 from licensing.server.answers import Answer, refuse
@@ -49,7 +50,7 @@ from licensing.server.commit import Busy, Committer, NotCommitted
 from licensing.server.counting import Received, ReportClerk
 from licensing.server.desk import Desk
 from licensing.server.incidents import Incident, Incidents
-from licensing.server.keyring import KeyRing, Stranger, node_id_of
+from licensing.server.keyring import KeyRing, Stranger
 from licensing.server.numbers import Numbers
 from licensing.trust import read_key
 
@@ -193,10 +194,10 @@ class Face:
         return answer
 
     async def _count(self, envelope: Envelope, shown: Envelope | None, source: str) -> Answer:
-        payload, node_id = self._keys.open(envelope, USAGE_REPORT)
+        payload, node = self._keys.open(envelope, USAGE_REPORT)
         report = decode_closed(payload, UsageReport)
         now = self._now()
-        wait = self._limits.node.take(node_id, now) or self._limits.license.take(
+        wait = self._limits.node.take(node, now) or self._limits.license.take(
             report.license_id, now
         )
         if wait:
@@ -207,7 +208,7 @@ class Face:
             report,
             envelope.payload_sha256(),
             encode_envelope(envelope),
-            node_id,
+            node,
             self._open_ack(shown),
         )
         slowdown = 1 + (MAX_SLOWDOWN - 1) * self._committer.load
@@ -232,15 +233,13 @@ class Face:
         key = read_key(asked.node_pub)
         raw = raw_key(key)
         verify(envelope, ACTIVATION_REQUEST, {"": key})
-        node_id, now = node_id_of(raw), self._now()
-        wait = self._limits.node.take(node_id, now) or self._limits.license.take(
-            asked.license_id, now
-        )
+        node, now = node_id(raw), self._now()
+        wait = self._limits.node.take(node, now) or self._limits.license.take(asked.license_id, now)
         if wait:
             return _later("RATE", "activations come too often", wait)
         sha256 = envelope.payload_sha256()
         answer = await self._committer.run(
-            lambda store: self._seats.activate(store, asked, sha256, raw, node_id, int(now))
+            lambda store: self._seats.activate(store, asked, sha256, raw, node, int(now))
         )
         if not answer.is_refusal:
             self._keys.add(raw)
@@ -248,13 +247,13 @@ class Face:
 
     async def _deactivate(self, request: web.Request, source: str) -> Answer:
         envelope = decode_envelope(await _read(request, MAX_BODY))
-        payload, node_id = self._keys.open(envelope, DEACTIVATION)
+        payload, node = self._keys.open(envelope, DEACTIVATION)
         asked = decode_closed(payload, Deactivation)
         if asked.activation_id != request.match_info["id"]:
             return refuse(400, "SCHEMA", "the activation in the path is not the one that is signed")
         now, sha256 = self._now(), envelope.payload_sha256()
         answer = await self._committer.run(
-            lambda store: self._seats.deactivate(store, asked, sha256, node_id, int(now))
+            lambda store: self._seats.deactivate(store, asked, sha256, node, int(now))
         )
         return self._noted("", source, answer)
 
@@ -267,14 +266,14 @@ class Face:
             envelope = decode_envelope(base64.b64decode(text, validate=True))
         except binascii.Error:
             raise EnvelopeError("Authorization is not base64") from None
-        payload, node_id = self._keys.open(envelope, LICENSE_QUERY)
+        payload, node = self._keys.open(envelope, LICENSE_QUERY)
         asked = decode_closed(payload, LicenseQuery)
         known = self._desk.book.newest(asked.license_id)
         wrong = scheme != "DSSE" or asked.license_id != request.match_info["id"]
-        if wrong or known is None or asked.node_id != node_id:
+        if wrong or known is None or asked.node_id != node:
             return refuse(400, "SCHEMA", "the licence in the path is not the one that is signed")
         seat = await self._committer.run(lambda store: store.activation(asked.activation_id))
-        if seat is None or (seat.node_id, seat.license_id) != (node_id, asked.license_id):
+        if seat is None or (seat.node_id, seat.license_id) != (node, asked.license_id):
             return self._suspect(source, "UNKNOWN_NODE", "this node has no such activation")
         return Answer(200, encode_envelope(known.envelope))
 

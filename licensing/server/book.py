@@ -56,6 +56,10 @@ class Book:
             each.license_id: each.effective_at.timestamp() for each in revocations.revoked
         }
 
+    def at(self, license_id: str, revision: int) -> Known | None:
+        """One revision."""
+        return self._revisions.get(license_id, {}).get(revision)
+
     def newest(self, license_id: str) -> Known | None:
         """The highest revision, begun or not."""
         revisions = self._revisions.get(license_id)

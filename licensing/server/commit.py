@@ -64,7 +64,9 @@ class Committer:
         return await future
 
     def _wake(self) -> None:
-        if self._timer is None and self._running is None and self._waiting:
+        if self.failed.is_set():
+            self._refuse_all()
+        elif self._timer is None and self._running is None and self._waiting:
             at = max(self._loop.time(), self._last + WINDOW_S)
             self._timer = self._loop.call_at(at, self._begin)
 
@@ -116,16 +118,22 @@ class Committer:
             # The first error is the one to tell; the next BEGIN fails as well, and says so.
             return
 
+    def _refuse_all(self) -> None:
+        while self._waiting:
+            _give(self._waiting.popleft()[1], NotCommitted("the database failed before"))
+
     async def close(self) -> None:
         """Take nothing more, finish what waits, close the file."""
         self._is_closed = True
         while self._running is not None or self._waiting:
-            if self._running is None:
+            if self.failed.is_set():
+                self._refuse_all()
+            elif self._running is None:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._begin()
-            assert self._running is not None
-            await asyncio.wait([self._running])
+            if self._running is not None:
+                await asyncio.wait([self._running])
         self._thread.shutdown(wait=not self.failed.is_set())
         if not self.failed.is_set():
             self._store.close()

@@ -1,17 +1,10 @@
 """The public keys of all nodes, by the id their signatures carry: a stranger is turned away before anything costly is done."""
 
-import base64
-import hashlib
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from licensing.envelope import Envelope, key_id, verify
 from licensing.errors import LicenseError
-
-
-def node_id_of(raw: bytes) -> str:
-    """The name of the node with this raw public key (design 3.4)."""
-    return base64.b32encode(hashlib.sha256(raw).digest()).decode("ascii").lower()[:26]
+from licensing.nodekey import node_id
 
 
 class Stranger(LicenseError):
@@ -32,7 +25,7 @@ class KeyRing:
     def add(self, raw: bytes) -> None:
         """A node whose activation is committed."""
         key = Ed25519PublicKey.from_public_bytes(raw)
-        self._keys[key_id(key)] = node_id_of(raw), key
+        self._keys[key_id(key)] = node_id(raw), key
 
     def open(self, envelope: Envelope, payload_type: str) -> tuple[bytes, str]:
         """The verified payload and the id of the node that signed it. Raises Stranger, SignatureError, EnvelopeError.
@@ -42,9 +35,9 @@ class KeyRing:
         for signature in envelope.signatures[:1]:
             found = self._keys.get(signature.keyid)
             if found is not None:
-                node_id, key = found
+                name, key = found
                 payload, _ = verify(envelope, payload_type, {signature.keyid: key})
-                return payload, node_id
+                return payload, name
         raise Stranger()
 
     def __len__(self) -> int:

@@ -65,7 +65,8 @@ def settle(
     """What a report says of its leases: those still open, and the ids of those we never gave to this node.
 
     A report that was on its way for long (`written_at`) tells nothing of what was used since, so it gives nothing back; but a
-    lease whose time is over and that its node no longer names is done with. `closes`: the node ends, or opened a new epoch and forgot its leases: what is left of them goes back.
+    lease whose time is over and that its node no longer names is done with. `closes`: the node ends, or opened a new epoch and
+    forgot its leases: what is left of them goes back.
     """
     told = {use.id: use.used for use in uses}
     still_open = []
