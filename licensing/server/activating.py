@@ -129,7 +129,9 @@ class SeatClerk:
         if state is None:
             token = self._desk.token()
             store.put_epoch(
-                EpochRow(fresh.activation_id, 1, 0, 0, token, "", opened_at=now, reported_at=now)
+                EpochRow(
+                    fresh.activation_id, 1, 0, 0, token, "", "", opened_at=now, reported_at=now
+                )
             )
             return reports.Offer(1, token), fresh
         if state.seq == 0:
@@ -170,7 +172,10 @@ class SeatClerk:
                 freed += 1
         for code in ("REWIND", "FORK", "EPOCH"):
             for found in store.stale_findings(code, now - RESTORED_QUIET_S, 1_000):
-                if not any(each == "CLONE" for each, _ in store.open_codes(found.activation_id)):
+                if not any(
+                    each == "CLONE"
+                    for each, _ in store.open_codes(found.license_id, found.activation_id)
+                ):
                     store.clear_finding(found.id, now, "server: restored, no twin for 7 days")
         return freed
 

@@ -66,7 +66,6 @@ class ReportClerk:
                 401, "UNKNOWN_NODE", "this node has no such activation: activate it again"
             )
         state = store.epoch(seat.activation_id)
-        stored = store.answer(seat.activation_id)
         if state is None:
             return refuse(401, "UNKNOWN_NODE", "nothing is known of this node: activate it again")
         if received.shown is not None:
@@ -76,18 +75,19 @@ class ReportClerk:
             report,
             received.sha256,
             state=state,
-            answered=stored.request_sha256 if stored else "",
+            answered=state.answered_sha256,
             offer=offer,
         )
         match verdict:
-            case reports.Repeat() if stored is not None:
+            case reports.Repeat():
+                stored = store.answer(seat.activation_id)
+                assert stored is not None, "it was written with the hash that was just read"
                 return Answer(stored.status, stored.body)
             case reports.Apply():
                 turn = _Turn(self._desk, store, received, seat, state, known.license, now)
                 return turn.count(verdict, slowdown)
             case reports.Conflict():
                 return self._conflict(store, received, seat, state, verdict, offer, now)
-        raise AssertionError("a repeat without a stored answer")
 
     def _conflict(
         self,
@@ -141,6 +141,7 @@ class ReportClerk:
             cum=state.cum if is_same else 0,
             token=shown.token,
             head=shown.ack.head,
+            answered_sha256="",
             opened_at=state.opened_at if is_same else now,
             reported_at=state.reported_at,
         )
@@ -314,6 +315,7 @@ class _Turn:
                 cum=cum,
                 token=token,
                 head=report.head,
+                answered_sha256=self._received.sha256,
                 opened_at=self._state.opened_at if same else now,
                 reported_at=now,
             )
@@ -364,7 +366,9 @@ class _Turn:
             crossed = next((each for each in THRESHOLDS if percent >= each), None)
             if crossed is not None:
                 said.append(_volume_notice(self._license, self._terms, pool, crossed))
-        for code, number in self._store.open_codes(self._seat.activation_id):
+        for code, number in self._store.open_codes(
+            self._license.license_id, self._seat.activation_id
+        ):
             if code == "CLONE":
                 said.append(Notice(id=f"clone:{number}", level="error", text=_CLONE_TEXT))
         return tuple(said)

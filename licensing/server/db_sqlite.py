@@ -38,9 +38,12 @@ KEPT_EVIDENCE_DAYS = 400  # as long as the nodes keep theirs (C6)
 Row = TypeVar("Row")
 
 
-def _insert(table: str, row: type[Any]) -> str:
+def _put(table: str, row: type[Any]) -> str:
     names = [each.name for each in dataclasses.fields(row)]
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    # Not OR REPLACE, which takes the row out of every index and puts it in again.
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names)
+    marks = ", ".join("?" * len(names))
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {changed}"
 
 
 def _select(table: str, row: type[Any], rest: str) -> str:
@@ -48,14 +51,14 @@ def _select(table: str, row: type[Any], rest: str) -> str:
     return f"SELECT {names} FROM {table} {rest}"
 
 
-_PUT_LICENSE = _insert("license", LicenseRow)
-_PUT_ACCOUNT = _insert("account", Account)
-_PUT_ACTIVATION = _insert("activation", ActivationRow)
-_PUT_EPOCH = _insert("node_state", EpochRow)
-_PUT_ANSWER = _insert("last_response", AnswerRow)
-_PUT_POOL = _insert("pool", PoolRow)
-_PUT_LEASE = _insert("lease", LeaseRow)
-_PUT_AUDIT = _insert("audit_log", AuditRow)
+_PUT_LICENSE = _put("license", LicenseRow)
+_PUT_ACCOUNT = _put("account", Account)
+_PUT_ACTIVATION = _put("activation", ActivationRow)
+_PUT_EPOCH = _put("node_state", EpochRow)
+_PUT_ANSWER = _put("last_response", AnswerRow)
+_PUT_POOL = _put("pool", PoolRow)
+_PUT_LEASE = _put("lease", LeaseRow)
+_PUT_AUDIT = _put("audit_log", AuditRow)
 _LICENSES = _select("license", LicenseRow, "ORDER BY license_id, revision")
 _ACCOUNT = _select("account", Account, "WHERE license_id = ?")
 _ACTIVATION = _select("activation", ActivationRow, "WHERE activation_id = ?")
@@ -350,10 +353,16 @@ class SqliteStore:
             "UPDATE finding SET cleared_at = ?, cleared_by = ? WHERE id = ?", (at, by, finding_id)
         )
 
-    def open_codes(self, activation_id: str) -> list[tuple[str, int]]:
+    def open_codes(self, license_id: str, activation_id: str) -> list[tuple[str, int]]:
         """Code and number of each open finding of a node."""
-        sql = "SELECT code, id FROM finding WHERE activation_id = ? AND cleared_at IS NULL"
-        return [(str(code), int(number)) for code, number in self._execute(sql, (activation_id,))]
+        sql = (
+            "SELECT code, id FROM finding"
+            " WHERE license_id = ? AND activation_id = ? AND cleared_at IS NULL"
+        )
+        return [
+            (str(code), int(number))
+            for code, number in self._execute(sql, (license_id, activation_id))
+        ]
 
     def stale_findings(self, code: str, before: int, limit: int) -> list[FindingRow]:
         """Open findings of a sort that were last seen before this moment."""

@@ -66,6 +66,7 @@ class EpochRow:
     cum: int
     token: str
     head: str
+    answered_sha256: str  # of the last report that was counted: the key of its stored answer
     opened_at: int
     reported_at: int
 

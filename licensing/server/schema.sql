@@ -49,6 +49,7 @@ CREATE TABLE node_state (
     cum INTEGER NOT NULL,
     token TEXT NOT NULL,
     head TEXT NOT NULL,
+    answered_sha256 TEXT NOT NULL,
     opened_at INTEGER NOT NULL,
     reported_at INTEGER NOT NULL,
     PRIMARY KEY (activation_id, epoch)
