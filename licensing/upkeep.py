@@ -18,6 +18,8 @@ from licensing.selection import Selection
 SAVE_EVERY_S = 60.0  # the clock's state, where nothing else is written
 RECORD_EVERY_S = 3_600.0  # of licences that do not report counts
 UNWRITABLE_S = 900.0  # A40: so long counters may live in memory alone
+KEPT_S = 400 * 86_400.0  # C6: records stand in the ledger so long, then in the archive
+ROTATE_EVERY_S = 86_400.0
 
 Event = tuple[float, str, str]  # time, code, words
 
@@ -31,7 +33,7 @@ class Upkeep:
         self._home = home
         self._meter = meter
         self._events = events
-        self._recorded_at = 0.0
+        self._recorded_at = self._rotate_at = 0.0
         self._recorded_cum = -1
         self.told_codes: set[str] = set()  # notices that went out, and are not noted yet
         self.saved_at = 0.0
@@ -89,5 +91,9 @@ class Upkeep:
                 await home.record("hour")
             elif now - self.saved_at >= SAVE_EVERY_S or self._meter.failing_since is not None:
                 await self._meter.flush()
-        except LedgerError as error:
+            if now >= self._rotate_at:
+                archive = home.state_dir / "archive"
+                moved = await home.thread.run(home.ledger.rotate, now - KEPT_S, archive)
+                self._rotate_at = now + (ROTATE_EVERY_S if moved == 0 else 0.0)
+        except (LedgerError, OSError) as error:
             logger.warning("the licence's ledger takes nothing", reason=str(error))
