@@ -84,3 +84,9 @@ class Times:
 def day_of(at: float) -> str:
     """The UTC day of a moment, as reports name it: `2026-12-01`."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def unacknowledged_days(books: Books) -> dict[str, int]:
+    """The days of which the vendor has not yet signed the figure."""
+    known = books.acked.days if books.acked.epoch == books.epoch else {}
+    return {day: emails for day, emails in books.days.items() if known.get(day) != emails}

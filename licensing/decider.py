@@ -63,17 +63,17 @@ class Decider:
             self._failing_since = at
             with suppress(Exception):  # whoever is told may be what is broken
                 self._told(INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-        self.entitlement = self._kept(at - self._failing_since)
+        self.entitlement = self._kept(self._failing_since, at)
 
-    def _kept(self, failing_s: float) -> Entitlement:
+    def _kept(self, since: float, at: float) -> Entitlement:
         """The last good decision, with a remark. Its `until` is gone: the caller looks again at its usual times."""
         remark = Remark(
-            INTERNAL_ERROR,
+            f"{INTERNAL_ERROR}:{since:.0f}",  # each time of trouble is told
             "the licence could not be judged for a fault of this software: the last decision stays in force."
             " Look for license_internal_error in the log and tell your vendor.",
             level="error",
         )
         kept = replace(self._good, until=None, remarks=(remark, *self._good.remarks))
-        if failing_s < BORNE_S or kept.state not in _FINE:
+        if at - since < BORNE_S or kept.state not in _FINE:
             return kept
         return replace(kept, state=State.GRACE, reason=remark.text)

@@ -9,19 +9,23 @@ thread touches the file (`LedgerThread`). The ledger never sees an address, a me
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import apsw
 import msgspec
 
-from licensing.books import Books, Times
+from licensing.books import Books, Times, day_of, unacknowledged_days
 from licensing.errors import LicenseError
+from licensing.files import sync_folder
 
 VERSION = 1
 # `MIGRATIONS[n]` brings a ledger of version n to n + 1; they only ever append.
@@ -30,14 +34,18 @@ MIGRATIONS: dict[int, str] = {}
 SCHEMA = """
 CREATE TABLE meta (k TEXT PRIMARY KEY, v TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, opened_at REAL NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE ledger (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, record BLOB NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE ledger (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, record BLOB NOT NULL,
+                     prev TEXT NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL);
-CREATE TABLE ack (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, bytes BLOB NOT NULL);
+CREATE TABLE ack (id INTEGER PRIMARY KEY, day TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL,
+                  bytes BLOB NOT NULL);
+CREATE INDEX ack_day ON ack (day);
 CREATE TABLE notice (id TEXT PRIMARY KEY, sent_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE event (id INTEGER PRIMARY KEY, ts REAL NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
 MAX_EVENTS = 10_000  # the oldest go first: they are for people, the chain is the evidence
+MAX_MOVED = 10_000  # records a rotation moves at once
 MAX_WAITING = 64  # calls waiting for the thread
 CALL_DEADLINE_S = 30.0  # a disk that takes longer counts as failed; the call itself goes on
 
@@ -77,6 +85,25 @@ def chain_hash(prev: str, record: bytes) -> str:
 def genesis(activation_id: str, node_pub: str, reason: str) -> str:
     """What the first record of a chain follows."""
     return hashlib.sha256(f"{activation_id}{node_pub}{reason}".encode()).hexdigest()
+
+
+def export(archive: Path, rows: list[tuple[int, float, str, str, str, str]]) -> None:
+    """Append records to the files of their months, JSON lines, compressed and synced. Told twice, they stand there twice."""
+    archive.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for month, group in groupby(rows, key=lambda row: day_of(row[1])[:7].replace("-", "")):
+        lines = [
+            msgspec.json.encode(
+                {"seq": seq, "kind": kind, "record": record, "prev": prev, "hash": digest}
+            )
+            for seq, _, kind, record, prev, digest in group
+        ]
+        path = archive / f"ledger-{month}.jsonl.gz"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "ab") as file:
+            file.write(gzip.compress(b"\n".join(lines) + b"\n"))
+            file.flush()
+            os.fsync(file.fileno())
+    sync_folder(archive)
 
 
 class Ledger:
@@ -136,12 +163,17 @@ class Ledger:
         return Outgoing(*rows[0]) if rows else None
 
     def settle(self, books: Books, answer: bytes) -> None:
-        """The report under way is acknowledged: the answer is kept, the outbox is empty, the books are these."""
+        """The report under way is acknowledged: the answer is kept, the outbox is empty, the books are these.
+
+        Of each day the last answer is kept: signed heads, a day apart at most, for 400 days in less than a megabyte.
+        """
         with self._transaction():
             acked = books.acked
+            day = day_of(acked.at)
+            self._run("DELETE FROM ack WHERE day = ?", (day,))
             self._run(
-                "INSERT INTO ack (epoch, seq, head, bytes) VALUES (?, ?, ?, ?)",
-                (acked.epoch, acked.seq, acked.head, answer),
+                "INSERT INTO ack (day, epoch, seq, head, bytes) VALUES (?, ?, ?, ?, ?)",
+                (day, acked.epoch, acked.seq, acked.head, answer),
             )
             self._run("DELETE FROM outbox")
             self._put_books(books)
@@ -194,7 +226,7 @@ class Ledger:
 
     def verify(self) -> Break | None:
         """Walk the chain; the first record that does not hold. The acknowledged heads must be in it (A16)."""
-        prev, expected = self._meta("genesis"), 1
+        prev, expected = self._meta("genesis"), int(self._meta("first") or 1)
         heads = set()
         for seq, record, said, digest in self._db.execute(
             "SELECT seq, CAST(record AS BLOB), prev, hash FROM ledger ORDER BY seq"
@@ -223,12 +255,38 @@ class Ledger:
                 (times.trusted,),
             )
             self._run("DELETE FROM ledger")
+            self._run("DELETE FROM sqlite_sequence WHERE name = 'ledger'")
             self._run("DELETE FROM ack")
+            self._put_meta("first", "1")
             start = genesis(books.activation_id, self.head(), f"broken at {found.seq}: {found.why}")
             self._put_meta("genesis", start)
             self._put_meta("head", start)
             self._put_books(books)
             return self._append(books, "mended", times)
+
+    def rotate(self, before: float, archive: Path) -> int:
+        """Move acknowledged records older than `before` (trusted time) into `archive`, a file a month; how many, at most 10,000.
+
+        They are on disk there before they go here (C6). The chain goes on from the hash of the last one. Raises OSError.
+        """
+        last = self._rows("SELECT max(seq) FROM ledger WHERE hash IN (SELECT head FROM ack)")[0][0]
+        rows = self._rows(
+            "SELECT seq, at, kind, CAST(CAST(record AS BLOB) AS TEXT), prev, hash FROM ledger"
+            " WHERE at < ? AND seq < ? ORDER BY seq LIMIT ?",
+            (before, last or 0, MAX_MOVED),
+        )
+        if not rows:
+            return 0
+        export(archive, rows)
+        seq, digest = rows[-1][0], rows[-1][5]
+        with self._transaction():
+            self._run(
+                "DELETE FROM ack WHERE head IN (SELECT hash FROM ledger WHERE seq <= ?)", (seq,)
+            )
+            self._run("DELETE FROM ledger WHERE seq <= ?", (seq,))
+            self._put_meta("genesis", digest)
+            self._put_meta("first", str(seq + 1))
+        return len(rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -247,7 +305,7 @@ class Ledger:
                 "epoch": books.epoch,
                 "seq": books.seq,
                 "cum": books.cum,
-                "days": books.days,
+                "days": unacknowledged_days(books),
                 "leases": books.leases,
                 "journal": books.cursors,
                 "conn_peak": books.conn_peak,
@@ -256,8 +314,8 @@ class Ledger:
         )
         head = chain_hash(prev, record)
         self._run(
-            "INSERT INTO ledger (kind, record, prev, hash) VALUES (?, ?, ?, ?)",
-            (kind, record, prev, head),
+            "INSERT INTO ledger (at, kind, record, prev, hash) VALUES (?, ?, ?, ?, ?)",
+            (times.trusted, kind, record, prev, head),
         )
         self._put_meta("head", head)
         return head

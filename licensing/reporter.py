@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from licensing.books import AckedFigures, Books, Times
+from licensing.books import AckedFigures, Books, Times, unacknowledged_days
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.lease import Allowance, Need
@@ -321,12 +321,6 @@ class Reporter:
         self._outgoing, self._present = None, None
         self.tries, self.failure = 0, ""
         return Outcome.NEW_EPOCH
-
-
-def unacknowledged_days(books: Books) -> dict[str, int]:
-    """The days of which the vendor has not yet signed the figure."""
-    known = books.acked.days if books.acked.epoch == books.epoch else {}
-    return {day: emails for day, emails in books.days.items() if known.get(day) != emails}
 
 
 def carry_over(books: Books, epoch: int, token: str) -> None:

@@ -1,12 +1,14 @@
 """The ledger: one transaction for all that belongs together, a chain that shows every change."""
 
+import gzip
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from licensing.books import AckedFigures, Books, HeldLease, Times
-from licensing.ledger import Break, Ledger, LedgerError, LedgerThread, genesis
+from licensing.ledger import Break, Ledger, LedgerError, LedgerThread, chain_hash, genesis
 
 TIMES = Times(1_795_000_000.0, 1_000.0, 1_795_000_000.0)
 START = genesis("A1", "key", "first start")
@@ -177,6 +179,55 @@ def test_a_mended_chain_holds_and_keeps_what_was_broken(tmp_path: Path) -> None:
     with_rows = apsw.Connection(str(ledger.path))
     assert list(with_rows.execute("SELECT count(*) FROM broken")) == [(4,)]
     with_rows.close()
+
+
+def test_old_acknowledged_records_go_to_the_archive_and_the_chain_holds(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path)
+    day = 86_400.0
+    books = some_books()
+    heads = []
+    for number in range(60):
+        at = 1_795_000_000.0 + number * day
+        books.seq += 1
+        ledger.put_report(books, Times(at, 0.0, at), lambda head: (b"report", head))
+        books.acked = AckedFigures(seq=books.seq, cum=7, head=ledger.head(), at=at)
+        ledger.settle(books, b"ack %d" % number)
+        heads.append(ledger.head())
+    moved = ledger.rotate(1_795_000_000.0 + 50 * day, tmp_path / "archive")
+    assert moved == 50 and ledger.verify() is None
+    assert ledger.rotate(1_795_000_000.0 + 50 * day, tmp_path / "archive") == 0
+    # Only what the vendor has signed for may go, and the last signed head stays.
+    assert ledger.rotate(1_795_000_000.0 + 999 * day, tmp_path / "archive") == 9
+    assert ledger.verify() is None
+    ledger.record(books, "minute", TIMES)
+    ledger.close()
+    again = a_ledger(tmp_path)
+    assert again.verify() is None
+    again.close()
+    lines = [
+        msgspec.json.decode(line)
+        for path in sorted((tmp_path / "archive").iterdir())
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    assert [line["hash"] for line in lines] == heads[:59]
+    for line in lines:
+        assert chain_hash(line["prev"], line["record"].encode()) == line["hash"]
+
+
+def test_of_each_day_the_last_acknowledgement_is_kept(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path)
+    books = some_books()
+    for number in range(10):
+        at = 1_795_000_000.0 + number * 43_200
+        books.seq += 1
+        ledger.put_report(books, Times(at, 0.0, at), lambda head: (b"report", head))
+        books.acked = AckedFigures(seq=books.seq, cum=7, head=ledger.head(), at=at)
+        ledger.settle(books, b"ack %d" % number)
+    assert ledger.last_ack() == b"ack 9"
+    ledger.close()
+    rows = apsw.Connection(str(ledger.path))
+    assert list(rows.execute("SELECT count(*) FROM ack")) == [(5,)]
+    rows.close()
 
 
 def test_what_was_told_is_known_after_a_restart(tmp_path: Path) -> None:
