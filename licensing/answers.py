@@ -10,7 +10,7 @@ from licensing.entitlement import Entitlement
 from licensing.envelope import Envelope, decode_envelope
 from licensing.errors import LicenseError
 from licensing.installation import Installation
-from licensing.lease import Allowance, DailyAllowance
+from licensing.lease import Allowance
 from licensing.selection import Installed, Selection
 
 
@@ -46,7 +46,7 @@ def describe_status(
     home: Installation,
     contact: Contact,
     selection: Selection,
-    allowance: Allowance | DailyAllowance | None,
+    allowance: Allowance | None,
     entitlement: Entitlement,
     in_use: int,
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def describe_status(
             "limit": entitlement.max_connections,
             "peak": books.conn_peak,
         },
-        "volume": _volume(books, allowance, now) if isinstance(allowance, Allowance) else None,
+        "volume": _volume(books, allowance, now) if allowance is not None else None,
         "findings": books.findings,
         "fingerprint": str(contact.fingerprint_match() or ""),
         "report": _report(books, contact, now),

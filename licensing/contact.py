@@ -9,10 +9,8 @@ import hashlib
 import hmac
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
-from licensing import activation as seats
+from licensing.activation import give_back
 from licensing.books import AckedFigures
 from licensing.envelope import (
     Envelope,
@@ -22,7 +20,6 @@ from licensing.envelope import (
     format_armour,
 )
 from licensing.errors import LicenseError
-from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Match, match
 from licensing.installation import LEDGER_CHAIN, LEDGER_MISSING, Installation, write_anchor
 from licensing.lease import Allowance
@@ -36,29 +33,14 @@ from licensing.model import (
     UsageReport,
 )
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
+from licensing.seats import ContactOptions, Seats
 from licensing.selection import Installed
-from licensing.wire import SentLog, Unreachable, Wire, backoff
+from licensing.wire import SentLog, Wire
 
-REFUSED_AGAIN_S = 3_600.0  # a seat that was refused is asked for again each hour
-RENEW_BEFORE_S = 7 * 86_400.0  # an activation without a heartbeat is renewed in its last week
-MAX_REQUESTS = 8
 # After these there is something to say at once: a new epoch has no lease until its first report.
 GOES_ON = frozenset({Outcome.NEW_EPOCH, Outcome.BEHIND, Outcome.UNKNOWN})
 MOST_AT_ONCE = 4
-MAX_ACTIVATION_BYTES = 256 * 1024
 HEALED = (LEDGER_MISSING, LEDGER_CHAIN, "rewind")
-
-
-@dataclass(frozen=True, slots=True)
-class ContactOptions:
-    """How the vendor is reached. `endpoint` in the place of the licence's own is for tests."""
-
-    reporting: bool = True
-    endpoint: str | None = None
-    proxy: str | None = None
-    ca_file: Path | None = None
-    node_label: str = ""
-    version: str = "0"
 
 
 class Contact:
@@ -76,35 +58,40 @@ class Contact:
         self._chance, self._told = chance, told
         self.talking = asyncio.Lock()
         self._sent = SentLog(home.state_dir / "sent")
-        self._installed: tuple[Installed, ...] = ()
         self._allowance: Allowance | None = None
-        self._ask_at = 0.0
-        self._asked = 0  # failures in a row to get a seat
         self.main: Installed | None = None
         self.reporter: Reporter | None = None
-        self.activations: dict[str, Activation] = {}
-        self.refusals: dict[str, str] = {}
+        self.seats = Seats(
+            home, options, sent=self._sent, chance=chance, told=told, adopt=self._adopt
+        )
         self.gifts = 0  # licences, roots and lists of revocations that acknowledgements brought
         self.latest_version = ""
         self.vendor_notices: tuple[Notice, ...] = ()
-        self.failure = ""
+        self._failure = ""
 
     # -- what is served -------------------------------------------------------------------------------
 
     def serve(
         self, chosen: Iterable[Installed], main: Installed | None, allowance: Allowance | None
     ) -> None:
-        """These licences are in force now. Reads their activations; blocking, a few small files."""
-        self._installed = tuple(chosen)
+        """These licences are in force now. A licence that is new here has its activation read, one small file."""
         is_other = (
             main is None or self.main is None or main.opened.sha256 != self.main.opened.sha256
         )
         self.main, self._allowance = main, allowance
-        for each in self._installed:
-            self._recall(each)
+        self.seats.serve(chosen, main, is_other=is_other)
         if is_other:
-            self._ask_at = 0.0
             self.reporter = None
+
+    @property
+    def activations(self) -> dict[str, Activation]:
+        """By licence."""
+        return self.seats.activations
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the vendor gave no seat, by licence."""
+        return self.seats.refusals
 
     def fingerprint_match(self) -> Match | None:
         """How much of the machine is as it was at activation; None before."""
@@ -112,6 +99,11 @@ class Contact:
             return None
         present = self._home.machine.fingerprint(_id(self.main))
         return match(self.activations[_id(self.main)].fp, present)
+
+    @property
+    def failure(self) -> str:
+        """Why the last try to report, or else to get a seat, failed; "" where it did not."""
+        return self._failure or self.seats.failure
 
     @property
     def may_talk(self) -> bool:
@@ -124,9 +116,9 @@ class Contact:
         """Whatever is due now: a seat, a report, or nothing. Raises nothing that a network or a server can cause."""
         async with self.talking:
             main = self.main
-            if main is None or not self.may_talk or not self._endpoints(main.license):
+            if main is None or not self.may_talk or not self.seats.endpoints(main.license):
                 return Outcome.NOTHING_DUE
-            await self._ask_for_seats()
+            await self.seats.ask_for_missing()
             await self._open_reporter()
             outcome = Outcome.NOTHING_DUE
             for _ in range(MOST_AT_ONCE):
@@ -143,12 +135,12 @@ class Contact:
     async def activate(self) -> list[Activation]:
         """Take the seats of every licence in force, now. Raises LicenseError."""
         async with self.talking:
-            if not self._installed:
+            if not self.seats.installed:
                 raise LicenseError(
                     "no_license", "no licence is in force: `sluice license install FILE`"
                 )
             self._home.books.wants_seat = True
-            return [await self._activate(each) for each in self._installed]
+            return [await self.seats.activate(each) for each in self.seats.installed]
 
     async def request(self) -> bytes:
         """A request for a seat, to be carried by hand. Raises LicenseError."""
@@ -156,7 +148,7 @@ class Contact:
             raise LicenseError(
                 "no_license", "no licence is in force: `sluice license install FILE`"
             )
-        envelope = await self._make_request(self.main)
+        envelope = await self.seats.make_request(self.main)
         return encode_envelope(envelope)
 
     async def take_activation(self, envelope: Envelope) -> Activation:
@@ -164,9 +156,9 @@ class Contact:
         async with self.talking:
             opened = self._home.store.trust.open(envelope, ACTIVATION)
             license_id = decode_closed(opened.payload, Activation).license_id
-            for each in self._installed:
+            for each in self.seats.installed:
                 if _id(each) == license_id:
-                    return await self._take_activation(each, envelope)
+                    return await self.seats.take(each, envelope)
             raise LicenseError(
                 "no_license",
                 f"this activates {license_id}, which is not installed: install it first",
@@ -185,14 +177,14 @@ class Contact:
                     )
             freed = []
             home = self._home
-            for each in self._installed:
+            for each in self.seats.installed:
                 if (held := self.activations.get(_id(each))) is None:
                     continue
                 now, wall = home.clock.now(), home.times().wall
-                await seats.give_back(
-                    self._wire(each.license), home.key, held.activation_id, wall=wall, now=now
+                await give_back(
+                    self.seats.wire(each.license), home.key, held.activation_id, wall=wall, now=now
                 )
-                self._forget(each)
+                self.seats.forget(each)
                 freed.append(held.activation_id)
             home.books.wants_seat, home.books.activation_id = False, ""
             await home.save()
@@ -233,89 +225,9 @@ class Contact:
 
     def wire(self) -> Wire:
         """The way to the vendor, for the test of the connection. Raises LicenseError."""
-        return self._wire(self._license())
+        return self.seats.wire(self._license())
 
-    # -- seats ----------------------------------------------------------------------------------------
-
-    async def _ask_for_seats(self) -> None:
-        now = self._home.clock.now()
-        if now < self._ask_at or not self._home.books.wants_seat:
-            return
-        for each in self._installed:
-            if self._needs_seat(each, now):
-                try:
-                    await self._activate(each)
-                except LicenseError as error:
-                    self._asked += 1
-                    self._ask_at = now + self._pause_after(error)
-                    self.failure = str(error)
-                    return
-        self._asked = 0
-
-    def _pause_after(self, error: LicenseError) -> float:
-        pause = backoff(self._asked, self._chance)
-        if isinstance(error, seats.ActivationRefused):
-            return max(pause if error.is_busy else REFUSED_AGAIN_S, error.retry_after or 0.0)
-        return pause if isinstance(error, Unreachable) else REFUSED_AGAIN_S
-
-    def _needs_seat(self, each: Installed, now: float) -> bool:
-        held = self.activations.get(_id(each))
-        if held is None:
-            return True
-        until = float(held.valid_until)
-        if each is self.main:
-            until = max(until, self._home.books.activation_until)
-        ends = each.license.terminate_at.timestamp()
-        return until < ends and until - now < RENEW_BEFORE_S
-
-    async def _activate(self, each: Installed) -> Activation:
-        request = await self._make_request(each)
-        try:
-            answer = await seats.ask_online(
-                self._wire(each.license), request, self._home.clock.now()
-            )
-        except seats.ActivationRefused as error:
-            if not error.is_busy:
-                if self.refusals.get(_id(each)) != str(error):
-                    self._told("activation_refused", str(error))
-                self.refusals[_id(each)] = str(error)
-            raise
-        return await self._take_activation(each, answer)
-
-    async def _make_request(self, each: Installed) -> Envelope:
-        home = self._home
-        request = seats.build_request(
-            each.license,
-            each.opened.sha256,
-            home.key,
-            fingerprint=home.machine.fingerprint(_id(each)),
-            server_class=home.machine.machine_class,
-            label=self._options.node_label,
-            version=self._options.version,
-            wall=home.times().wall,
-        )
-        waiting = [*home.books.requests, request.payload_sha256()]
-        home.books.requests = waiting[-MAX_REQUESTS:]
-        await home.save()
-        return request
-
-    async def _take_activation(self, each: Installed, envelope: Envelope) -> Activation:
-        home, books = self._home, self._home.books
-        found = seats.read_activation(
-            envelope, home.store.trust, each.license, home.key.id, books.requests
-        )
-        path = self._activation_path(each)
-        make_private_folder(path.parent)
-        await asyncio.to_thread(write_atomically, path, encode_envelope(envelope))
-        home.clock.signed(float(found.server_time))
-        books.requests.remove(found.in_reply_to)
-        self.activations[_id(each)] = found
-        self.refusals.pop(_id(each), None)
-        self.failure = ""
-        if each is self.main:
-            await self._adopt(found)
-        await home.save()
-        return found
+    # -- reports --------------------------------------------------------------------------------------
 
     async def _adopt(self, found: Activation) -> None:
         """Report under this activation from now on; one that is held already goes on where it is."""
@@ -335,32 +247,6 @@ class Contact:
         await home.thread.run(home.ledger.open_epoch, books.copy(), "activation", home.times())
         self.reporter = None
 
-    def _recall(self, each: Installed) -> None:
-        if _id(each) in self.activations:
-            return
-        try:
-            data = read_private(self._activation_path(each), MAX_ACTIVATION_BYTES)
-            self.activations[_id(each)] = seats.read_activation(
-                decode_envelope(data, max_bytes=MAX_ACTIVATION_BYTES),
-                self._home.store.trust,
-                each.license,
-                self._home.key.id,
-                None,
-            )
-        except FileNotFoundError:
-            return
-        except (LicenseError, OSError) as error:
-            self._told("activation_unreadable", f"{self._activation_path(each)}: {error}")
-
-    def _forget(self, each: Installed) -> None:
-        self.activations.pop(_id(each), None)
-        self._activation_path(each).unlink(missing_ok=True)
-
-    def _activation_path(self, each: Installed) -> Path:
-        return self._home.state_dir / "activations" / f"{_id(each)}.json"
-
-    # -- reports --------------------------------------------------------------------------------------
-
     async def _open_reporter(self) -> None:
         main, home = self.main, self._home
         if self.reporter is not None or main is None or _id(main) not in self.activations:
@@ -369,7 +255,7 @@ class Contact:
             home.books,
             home.ledger,
             home.thread,
-            wire=self._wire(main.license),
+            wire=self.seats.wire(main.license),
             key=home.key,
             opener=lambda: home.store.trust,
             allowance=self._allowance,
@@ -393,26 +279,14 @@ class Contact:
     async def _report(self, reporter: Reporter, *, now_please: bool = False) -> Outcome:
         before = reporter.failure
         outcome = await reporter.turn(self._here(), now_please=now_please)
-        self.failure = reporter.failure
+        self._failure = reporter.failure
         if reporter.failure and not before:
             self._told("report_failed", reporter.failure)
         if outcome is Outcome.ACKED:
             await self._after_ack(reporter)
-        elif outcome is Outcome.UNKNOWN:
-            await self._ask_anew()
+        elif outcome is Outcome.UNKNOWN and self.main is not None:
+            await self.seats.ask_anew(self.main)
         return outcome
-
-    async def _ask_anew(self) -> None:
-        """The vendor does not know our activation: ask for one. The one we have holds until it is refused."""
-        now = self._home.clock.now()
-        if self.main is None or now < self._ask_at:
-            return
-        self._asked += 1
-        self._ask_at = now + backoff(self._asked, self._chance)
-        try:
-            await self._activate(self.main)
-        except LicenseError as error:
-            self.failure = str(error)
 
     def _here(self) -> Circumstances:
         home, found = self._home, self._license()
@@ -440,7 +314,7 @@ class Contact:
         ack, report = reporter.acked
         home = self._home
         self._heal(report)
-        self._asked = 0
+        self.seats.are_known()
         self.latest_version = ack.latest_version
         try:
             data = await home.thread.run(home.ledger.last_ack)
@@ -484,19 +358,6 @@ class Contact:
                 "not_activated", "this server has no seat yet: `sluice license activate`"
             )
         return self.reporter
-
-    def _endpoints(self, found: License) -> tuple[str, ...]:
-        if self._options.endpoint is not None:
-            return (self._options.endpoint,)
-        return found.reporting.endpoints
-
-    def _wire(self, found: License) -> Wire:
-        return Wire(
-            self._endpoints(found),
-            self._sent,
-            proxy=self._options.proxy,
-            ca_file=self._options.ca_file,
-        )
 
 
 def _id(each: Installed) -> str:

@@ -14,8 +14,6 @@ from typing import Protocol
 from licensing.books import Books, day_of
 from licensing.errors import LicenseError
 
-# A lone call waits so long for others at most: ten commits a second, whatever the number of followers.
-FLUSH_EVERY_S = 0.1
 FLUSH_AT = 10_000  # Emails that wait for a commit are never more
 REMEMBERED_DAYS = (
     62  # older ones stand in the ledger's records; a report names those not acknowledged yet
@@ -56,11 +54,12 @@ class Meter:
         now: Callable[[], float],
         counted: Callable[[int], None] = lambda emails: None,
         gap: Callable[[str, int, int], None] = lambda spool, cursor, since: None,
-        flush_every: float = FLUSH_EVERY_S,
+        flush_every: float,
     ) -> None:
         """`store` writes a copy of the books or raises; `counted` hears of Emails that are new, before they are written;
 
-        `gap(spool, cursor, since)` of events that nobody counted: they were gone before the follower came.
+        `gap(spool, cursor, since)` of events that nobody counted: they were gone before the follower came. `flush_every`: seconds
+        a lone call waits for others at most.
         """
         self._books = books
         self._store = store

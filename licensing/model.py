@@ -22,6 +22,7 @@ REVOCATIONS = "application/vnd.sluice.revocations.v1+json"
 ACTIVATION_REQUEST = "application/vnd.sluice.activation-request.v1+json"
 ACTIVATION = "application/vnd.sluice.activation.v1+json"
 DEACTIVATION = "application/vnd.sluice.deactivation.v1+json"
+LICENSE_QUERY = "application/vnd.sluice.license-query.v1+json"
 USAGE_REPORT = "application/vnd.sluice.usage-report.v1+json"
 USAGE_ACK = "application/vnd.sluice.usage-ack.v1+json"
 REWIND_GRANT = "application/vnd.sluice.rewind-grant.v1+json"
@@ -332,6 +333,16 @@ class Deactivation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     node_id: str
     wall: Count
     nonce: str
+
+
+class LicenseQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`license-query.v1`, signed by the node key: which file of this licence is the newest?"""
+
+    v: Literal[1] = 1
+    license_id: str
+    activation_id: str
+    node_id: str
+    wall: Count
 
 
 # -- metering -----------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ and the copy serves when the file is altered. The highest revision seen in force
 one is refused for ever (A7): by key, so that a stolen key's revision 10⁹ cannot stand in the way of the repair (A36). Newer roots
 and revocations are kept here too. Nothing is read beyond its bound; what others could read is refused (C17). Design 3.2, 3.3.
 
-All of it is blocking, and quick; the guard calls it in a thread. Never deletes what it did not replace.
+All of it is blocking, and quick; the guard calls it in threads, and one at a time gets in. Never deletes what it did not replace.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 
 import msgspec
 
@@ -32,6 +33,7 @@ from licensing.files import (
     sync_folder,
     write_atomically,
 )
+from licensing.memory import Memory
 from licensing.model import License, Revocation, Revocations
 from licensing.selection import GROUP_OF, Installed, PassedOver, Selection, select
 from licensing.trust import MAX_ROOT_BYTES, Trust, read_chain
@@ -39,40 +41,10 @@ from licensing.trust import MAX_ROOT_BYTES, Trust, read_chain
 MAX_FILES = 64  # in license.d; a node has a handful
 MAX_FILE_BYTES = 2 * MAX_ENVELOPE_BYTES  # armoured
 MAX_COPIES = 256
-MAX_KNOWN = 1_000  # licences ever seen here; each was signed by the vendor
 MAX_MEMORY_BYTES = 1024 * 1024
 
 # Codes that mean: these bytes are not what the vendor signed.
 ALTERED = frozenset({"malformed", "signature", "too_large"})
-
-
-class _Memory(msgspec.Struct, frozen=True):
-    """What is remembered over restarts: key id → licence → revision in force, and when each licence was seen first."""
-
-    ratchets: dict[str, dict[str, int]] = {}
-    first_seen: dict[str, float] = {}
-
-    def highest(self, license_id: str, trust: Trust) -> int:
-        """The highest revision that was in force here; a stolen key's do not count."""
-        return max(
-            (
-                revisions.get(license_id, 0)
-                for name, revisions in self.ratchets.items()
-                if not trust.is_compromised(name)
-            ),
-            default=0,
-        )
-
-    def with_seen(self, each: Installed, now: float) -> "_Memory":
-        """This licence too; its revision counts once its term has begun."""
-        found, name = each.license, each.opened.key_id
-        seen = {found.license_id: now, **self.first_seen}
-        ratchets = self.ratchets
-        if each.has_begun(now):
-            known = ratchets.get(name, {})
-            revision = max(known.get(found.license_id, 0), found.revision)
-            ratchets = {**ratchets, name: {**known, found.license_id: revision}}
-        return _Memory(ratchets, seen)
 
 
 class LicenseStore:
@@ -83,9 +55,10 @@ class LicenseStore:
         self._dir = license_dir
         self._state = state_dir
         self._copies = state_dir / "good"
+        self._turn = RLock()  # two threads that remember at once would forget one of the two
         self._trust = trust
         self._kept_root = trust.root.version  # what need not be written again
-        self._memory = _Memory()
+        self._memory = self._kept_memory = Memory()  # the second as it is on disk
         self._revocations: Revocations | None = None
         self.troubles: tuple[str, ...] = ()  # what of the memory was damaged, for people
         self._load("roots.json", MAX_ROOT_BYTES, self._recall_roots)
@@ -106,6 +79,10 @@ class LicenseStore:
 
     def read(self, now: float) -> Selection:
         """Look at every file, choose, and remember. `now`: seconds since 1970 of the trusted clock."""
+        with self._turn:
+            return self._read(now)
+
+    def _read(self, now: float) -> Selection:
         version = self._trust.root.version
         looked_at = self._look(now)
         if self._trust.root.version != version:
@@ -167,7 +144,7 @@ class LicenseStore:
         envelope = parse_armour(data)
         found, opened = self._trust.open_license(envelope)
         self._trust = self._trust.advance(envelope.roots)
-        highest = self._memory.highest(found.license_id, self._trust)
+        highest = self._memory.highest(found.license_id, self._trust.is_compromised)
         if found.revision < highest:
             raise LicenseError(
                 "older_revision",
@@ -196,6 +173,10 @@ class LicenseStore:
         """
         if len(data) > MAX_FILE_BYTES:
             raise LicenseError("too_large", f"a licence file has at most {MAX_FILE_BYTES} bytes")
+        with self._turn:
+            return self._install(data, now, replace_others)
+
+    def _install(self, data: bytes, now: float, replace_others: bool) -> Installed:
         envelope = parse_armour(data)
         found, _ = self._trust.open_license(envelope)
         self.adopt_roots(envelope.roots)  # they are the vendor's, whatever becomes of the licence
@@ -218,8 +199,9 @@ class LicenseStore:
 
     def adopt_roots(self, roots: tuple[Envelope, ...]) -> bool:
         """Believe newer roots from now on, and after a restart. Raises LicenseError, OSError. Whether there were any."""
-        self._trust = self._trust.advance(roots)
-        return self._keep_roots()
+        with self._turn:
+            self._trust = self._trust.advance(roots)
+            return self._keep_roots()
 
     def install_roots(self, data: bytes) -> bool:
         """Believe newer roots from the file `sluice-license root export` writes. As `adopt_roots`."""
@@ -227,6 +209,10 @@ class LicenseStore:
 
     def keep_revocations(self, envelope: Envelope) -> bool:
         """Take a newer list of revocations. Raises LicenseError for one that is older or not signed. Whether it was newer."""
+        with self._turn:
+            return self._keep_revocations(envelope)
+
+    def _keep_revocations(self, envelope: Envelope) -> bool:
         opened = self._trust.open(envelope, model.REVOCATIONS)
         listed = decode_closed(opened.payload, Revocations)
         if listed.number < self.revocations_number:
@@ -268,7 +254,7 @@ class LicenseStore:
         return True
 
     def _recall_memory(self, data: bytes) -> None:
-        self._memory = decode_closed(data, _Memory)
+        self._memory = self._kept_memory = decode_closed(data, Memory)
 
     def _recall_revocations(self, data: bytes) -> None:
         opened = self._trust.open(decode_envelope(data), model.REVOCATIONS)
@@ -280,24 +266,29 @@ class LicenseStore:
 
     def _remember(self, found: list[Installed], now: float) -> str:
         """Keep copies and ratchets of what is good. A disk that is full stops nothing: why not, or ""."""
-        memory = self._memory
         for each in found:
-            memory = memory.with_seen(each, now)
+            name, revision = each.license.license_id, each.license.revision
+            self._memory = self._memory.with_seen(name, now)
+            if each.has_begun(now):
+                self._memory = self._memory.with_begun(each.opened.key_id, name, revision)
         try:
             self._keep_roots()
             for each in found:
                 self._keep_copy(each.path.name, format_armour(each.envelope).encode())
-            if memory != self._memory:
-                _refuse_unbounded(memory)
-                make_private_folder(self._state)
-                write_atomically(self._state / "store.json", msgspec.json.encode(memory))
+            self._keep_memory()
         except OSError as error:
-            self._memory = memory
             return f"{self._state} cannot be written: {error.strerror}"
         except LicenseError as error:
             return str(error)
-        self._memory = memory
         return ""
+
+    def _keep_memory(self) -> None:
+        memory = self._memory
+        if memory != self._kept_memory:
+            memory.refuse_unbounded()
+            make_private_folder(self._state)
+            write_atomically(self._state / "store.json", msgspec.json.encode(memory))
+            self._kept_memory = memory
 
     def _keep_copy(self, name: str, data: bytes) -> None:
         copy = self._copies / name
@@ -375,11 +366,6 @@ def _mixed(new: Installed, others: list[Installed]) -> LicenseError:
         f"a {new.license.kind} licence does not stand beside {names} on one node:"
         " install it with --replace to put it in the place of what is there",
     )
-
-
-def _refuse_unbounded(memory: _Memory) -> None:
-    if len(memory.first_seen) > MAX_KNOWN:
-        raise LicenseError("too_many", f"more than {MAX_KNOWN} licences were installed here")
 
 
 def _forget_oldest(copies: Path, in_use: Path) -> None:

@@ -171,9 +171,13 @@ def signers_of_root(roots: Sequence[Envelope], version: int) -> list[Root]:
 
 
 def known_good(folder: VendorFolder, stolen: Sequence[str]) -> tuple[str, ...]:
-    """What the log says was truly signed by these keys: SHA-256s for the next root's `known_good`."""
+    """What the log says was truly signed by these keys: SHA-256s for the next root's `known_good`.
+
+    A stolen root key may have vouched for any key: then it is all that is in the log.
+    """
+    vouched = any(set(stolen) & _ids(read_root(each)) for each in folder.roots())
     lines: list[Issued | Activated] = [*folder.issued(), *folder.activated()]
-    return tuple(sorted({each.sha256 for each in lines if each.key_id in stolen}))
+    return tuple(sorted({each.sha256 for each in lines if vouched or each.key_id in stolen}))
 
 
 def complete_chain(folder: VendorFolder) -> Trust:

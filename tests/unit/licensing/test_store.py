@@ -1,7 +1,12 @@
 """Real files in a folder of the test's; time is an argument."""
 
+import json
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -355,6 +360,52 @@ def test_copies_are_bounded(node: Node) -> None:
     node.install(node.vendor.license(Kind.VOLUME))
     assert len(list(copies.iterdir())) == 256
     assert len(node.chosen()) == 1
+
+
+def test_licences_installed_by_several_threads_are_all_remembered(node: Node) -> None:
+    every = [node.vendor.license(Kind.STANDARD_SERVER) for _ in range(12)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(node.install, every))
+    assert node.store.read(NOW).seats == 12
+    memory = json.loads((node.state / "store.json").read_text())
+    assert sorted(memory["first_seen"]) == sorted(each.license_id for each in every)
+
+
+@pytest.mark.parametrize("room", [0, 1000])
+def test_where_the_disk_is_full_nothing_is_installed_and_the_old_licence_stays(
+    node: Node, room: int
+) -> None:
+    present = node.vendor.license(Kind.VOLUME)
+    node.install(present)
+    file = format_armour(node.vendor.sign_license(revised(present, 2))).encode()
+    before = snapshot(node.dir) | snapshot(node.state / "good")
+    with no_file_longer_than(room), pytest.raises(OSError):
+        node.store.install(file, NOW)
+    assert snapshot(node.dir) | snapshot(node.state / "good") == before
+    assert node.chosen() == [(present.license_id, 1)]
+    node.store.install(file, NOW)
+    assert node.chosen() == [(present.license_id, 2)]
+
+
+def test_what_could_not_be_written_is_written_when_there_is_room_again(node: Node) -> None:
+    node.put(node.vendor.license(Kind.VOLUME), "volume.lic")
+    with no_file_longer_than(0):
+        selection = node.store.read(NOW)
+    assert len(selection.chosen) == 1 and "cannot be written" in selection.unremembered
+    assert node.store.read(NOW + 5).unremembered == ""
+    node.restart()
+    assert node.store.read(NOW + 9).chosen[0].first_seen == NOW
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """Every write beyond fails in this process, as on a full disk (EFBIG for ENOSPC)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # -- memory -------------------------------------------------------------------------------------------

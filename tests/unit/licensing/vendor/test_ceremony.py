@@ -221,3 +221,17 @@ def test_a_root_too_large_for_a_licence_file_travels_by_itself(
     assert ready.trust.root.version == 2
     assert store.install_roots((tmp_path / "root.json").read_bytes())
     store.install(path.read_bytes(), datetime.now(UTC).timestamp())
+
+
+def test_after_the_theft_of_a_root_key_the_log_keeps_what_was_issued(ready: Office) -> None:
+    genuine = ready.read(ready.issue("enterprise_server"))
+    (anna, *_) = json.loads(ready.do("root", "show", "--json"))[0]["keys"]
+    ready.make_sticks("dora")
+    ready.do("root", "rotate", "--compromised", anna, *ready.publics("bela", "cleo", "dora"))
+    ready.do("root", "sign", "2", "--key", ready.stick("bela"), "--key", ready.stick("cleo"))
+    assert ready.trust.open_license(genuine)
+    sticks = ("--root-key", ready.stick("cleo"), "--root-key", ready.stick("dora"))
+    words = ("issue", "--kind", "enterprise_server", "--licensee", "E", "--order", "O")
+    assert "stolen" in ready.refusal(*words, *ready.term())
+    ready.do("key", "delegate", "issuing", "--role", "license-signing", *sticks)
+    assert ready.trust.open_license(ready.read(ready.issue("enterprise_server")))
