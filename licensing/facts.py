@@ -39,8 +39,9 @@ class Held:
 class VolumeUse:
     """The pool at the last ack, and what this node may still send.
 
-    `left`: Emails of open leases and of credit (before activation: of the start block), after those that are under way;
-    it ends at `left_until` (the lease's or the period's end) without anybody's doing. `quota` and `used` are the pool's.
+    `left`: Emails of open leases and of credit (before activation: of the start block) that are not used; those under way are
+    among them, for they may come back: taking the last one is no reason to hold. `left` ends at `left_until` (the lease's or
+    the period's end) without anybody's doing. `quota` and `used` are the pool's.
     """
 
     period: str

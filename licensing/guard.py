@@ -253,6 +253,10 @@ class Guard(Verbs):
         assert self._decider is not None
         decided = self._decider.decide()
         if decided != self.entitlement:
+            if decided.state is not self.entitlement.state and self._home is not None:
+                # For an audit; those who listen log it.
+                text = f"{self.entitlement.state} → {decided.state}: {decided.reason}"
+                self._events.append((self._home.clock.state.shown, "license_state", text))
             self.entitlement = decided
             for told in tuple(self._subscribers):
                 try:

@@ -58,7 +58,7 @@ class Allowance:
         self._blocked = False
         self.rate = HourRate()
         self.free = 0
-        self.left = 0  # as `free`, whether it may be taken now or not
+        self.left = 0  # not used yet; what is under way is among it, for it may be given back
         self.taken = 0  # granted, and neither refunded nor counted
         self.is_on_credit = False
         self.left_until: float | None = None
@@ -111,8 +111,8 @@ class Allowance:
             self.is_on_credit = True
             ends.append(self._books.contact_at + self._unreachable_s)
         self.left_until = max(ends, default=None)
-        self.left = max(0, left - self.taken)
-        self.free = 0 if self._blocked else self.left
+        self.left = max(0, left)
+        self.free = 0 if self._blocked else max(0, left - self.taken)
 
     def block(self, is_blocked: bool, now: float) -> None:
         """Grant nothing: after a crash, until the journals were read to the end, for what they hold is used already."""

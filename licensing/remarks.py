@@ -168,11 +168,11 @@ class Words:
         )
 
     def volume(self, percent: int, use: VolumeUse) -> Remark:
-        """A threshold of the volume is reached."""
+        """A threshold of the volume is reached. The figure is the threshold's: what is used now changes with every Email."""
         return Remark(
             f"{self._named(f'volume_{percent}')}:{use.period}",
-            f"{self.whose} has used {use.used:,} of {use.quota:,} Emails of the period {use.period}"
-            f" ({percent} % is reached). For more, ask your vendor for an upgrade and install it.",
+            f"{self.whose} has used {percent} % ({use.quota * percent // 100:,}) or more of the {use.quota:,} Emails of"
+            f" the period {use.period}. For more, ask your vendor for an upgrade and install it.",
             level="error" if percent == VOLUME_PERCENT[-1] else "warn",
             covers=tuple(
                 f"{self._named(f'volume_{each}')}:{use.period}"
@@ -181,18 +181,20 @@ class Words:
             ),
         )
 
-    def nothing_left(self, use: VolumeUse | None) -> Remark:
-        """This node may send no Email now: held until a block comes, the period changes, or an upgrade."""
-        figures = (
-            f"{use.used:,} of {use.quota:,} Emails of the period {use.period} are used"
-            if use is not None
-            else "nothing was granted yet"
-        )
-        period = use.period if use is not None else ""
+    def waiting(self, period: str) -> Remark:
+        """The pool has Emails, this node has used up its block: a matter of seconds, unless nobody answers."""
         return Remark(
-            f"{self._named('nothing_left')}:{period}",
-            f"{self.whose}: this node has no Emails left ({figures}); mail is taken and kept, not delivered."
-            f" It goes on with the next grant, the next period, or an upgrade. {_REPORT}",
+            f"{self._named('waiting')}:{period}",
+            f"{self.whose}: this node has used up the Emails granted to it and has asked for more; mail is taken and kept"
+            f" until they come. {_REPORT}",
+        )
+
+    def used_up(self, use: VolumeUse) -> Remark:
+        """The pool is used up: held until the next period or an upgrade."""
+        return Remark(
+            f"{self._named('used_up')}:{use.period}",
+            f"{self.whose}: all {use.quota:,} Emails of the period {use.period} are used; mail is taken and kept, not"
+            " delivered. It goes on with the next period, or with an upgrade: ask your vendor and install it.",
             level="error",
         )
 

@@ -229,9 +229,11 @@ def _volume_left(facts: Facts, bearing: list[Standing], time: Timeline) -> Rulin
         return None
     use = facts.volume
     ended = use is not None and use.left_until is not None and time.reached(use.left_until)
-    if use is None or use.left <= 0 or ended:
-        return _hold(standing.words.nothing_left(use))
-    return None
+    if use is not None and use.left > 0 and not ended:
+        return None
+    if use is not None and use.used >= use.quota:
+        return _hold(standing.words.used_up(use))
+    return _hold(standing.words.waiting(use.period if use is not None else ""))
 
 
 def _volume_used(facts: Facts, bearing: list[Standing], time: Timeline) -> Ruling | None:

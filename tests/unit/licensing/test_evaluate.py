@@ -439,9 +439,22 @@ def test_volume_with_nothing_left_is_held_until_there_is_something() -> None:
     found = evaluate(the_facts(Kind.VOLUME, volume=use), MIDDLE)
     assert in_short(found) == (State.OVER_LIMIT, *HELD)
     assert found.exit_code == 3
+    assert "all 1,000,000 Emails of the period 2027-03" in found.reason
     upgraded = replace(use, quota=2_000_000, left=1)
     assert evaluate(the_facts(Kind.VOLUME, volume=upgraded), MIDDLE).state is State.VALID
-    assert evaluate(the_facts(Kind.VOLUME, volume=None), MIDDLE).state is State.OVER_LIMIT
+    for waits in (None, replace(use, used=999_999)):
+        found = evaluate(the_facts(Kind.VOLUME, volume=waits), MIDDLE)
+        assert in_short(found) == (State.OVER_LIMIT, *HELD)
+        assert "asked for more" in found.reason
+
+
+def test_counting_emails_is_no_news_between_two_thresholds() -> None:
+    def at(used: int) -> Entitlement:
+        use = VolumeUse("2027-03", 1_000_000, used, 1_000_000 - used)
+        return evaluate(the_facts(Kind.VOLUME, volume=use), MIDDLE)
+
+    assert at(1) == at(799_999)
+    assert at(800_000) == at(899_999)
 
 
 def test_what_is_left_ends_with_its_lease() -> None:
@@ -599,7 +612,7 @@ def test_the_worst_names_the_state_and_the_strictest_holds() -> None:
     )
     found = evaluate(facts, MIDDLE)
     assert in_short(found) == (State.REVOKED, *STOPPED)
-    assert codes(found) == ["revoked", "nothing_left", "clone", "volume_100"]
+    assert codes(found) == ["revoked", "used_up", "clone", "volume_100"]
 
 
 def test_of_two_troubles_that_are_borne_the_nearer_deadline_is_shown() -> None:

@@ -333,3 +333,16 @@ async def test_a_clock_that_is_days_behind_is_a_notice_until_it_is_right_again(
     time.wall_error = 0
     await passes(guard, time, 1, talk=False)
     assert guard.entitlement.remarks == ()
+
+
+async def test_each_change_of_the_state_is_an_event_of_the_ledger(
+    guard: Guard, vendor: Vendor, time: MachineTime
+) -> None:
+    await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
+    await guard.talk()
+    for _ in range(3):
+        await passes(guard, time, 1)
+    changes = [each["text"] for each in await guard.events() if each["code"] == "license_state"]
+    assert changes[0] == "pending → valid: "  # the latest first
+    assert changes[1].startswith("unlicensed → pending: ")
+    assert len(changes) == 2

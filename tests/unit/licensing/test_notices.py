@@ -114,7 +114,7 @@ def test_the_text_names_licence_node_period_figures_and_remedy() -> None:
         "L00000000000000000000000001",
         "mx1",
         "2027-03",
-        "810,000",
+        "800,000",
         "1,000,000",
         "upgrade",
     ):
