@@ -3,6 +3,7 @@
 import random
 
 from licensing.server.pool import EXPIRY_MARGIN_S
+from licensing.server.seats import CONTAINER_LAPSE_S
 from tests.support.licence_office import Office, Twin, a_volume
 from tests.support.vendor import Vendor
 
@@ -36,7 +37,7 @@ def test_a29_leases_come_back_by_themselves_and_no_seat_leaks() -> None:
     assert office.total(name) == sent - unheard
     assert sent <= QUOTA + unheard
     # Nobody is left waiting for dead containers: all of the rest can be leased again.
-    office.now += 3_600 + EXPIRY_MARGIN_S + 60
+    office.now += CONTAINER_LAPSE_S + EXPIRY_MARGIN_S + 60
     office.sweep()
     assert office.store.seated(name, 10_000) == []
     assert office.store.account(name).nodes == 0
