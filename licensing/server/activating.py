@@ -1,8 +1,7 @@
 """One activation or deactivation inside one transaction, and the sweep that frees seats nobody is heard of on."""
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from licensing.model import ACTIVATION, Activation, ActivationRequest, Deactivation, License
 from licensing.server import leasing, reports, seats

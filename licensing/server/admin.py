@@ -3,12 +3,13 @@
 Everything that changes something stands in the audit log with the name in the certificate, in the same commit.
 """
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import asdict
 
 from licensing.envelope import encode_envelope
 from licensing.errors import LicenseError
@@ -224,7 +225,7 @@ class AdminFace:
 
     async def _errors(self, request: web.Request) -> Any:
         name = request.query.get("license", "")
-        return [asdict(each) for each in self._incidents.of(name, self._now())]
+        return [dataclasses.asdict(each) for each in self._incidents.of(name, self._now())]
 
 
 def _as_told(number: int, record: bytes, prev: str, chained: str) -> dict[str, Any]:

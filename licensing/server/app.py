@@ -7,6 +7,7 @@ signed, the rates of node and licence, and the database. No rule about licences 
 import asyncio
 import base64
 import binascii
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ class Face:
             )
         received = Received(
             report,
-            envelope.payload_sha256(),
+            hashlib.sha256(payload).hexdigest(),
             encode_envelope(envelope),
             node,
             self._open_ack(shown),

@@ -21,7 +21,11 @@ MAX_BATCH = 32  # jobs: the loop stands still for as long as they take
 MAX_WAITING = 2_000  # more than a second's work: later ones are told to come again
 COMMIT_DEADLINE_S = 30.0  # a disk that takes longer has failed
 
+# What no job is to blame for.
+OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.NoMemError)
+
 T = TypeVar("T")
+_Waiting = tuple[Callable[[Store], Any], asyncio.Future[Any]]
 
 
 class Busy(Exception):
@@ -33,14 +37,17 @@ class NotCommitted(Exception):
 
 
 class Committer:
-    """Runs jobs in order; a job's result is given out after the commit that holds it, or an exception and it never was."""
+    """Runs jobs in order; a job's result is given out after the commit that holds it, or an exception and it never was.
+
+    A job may be run twice, the first time undone: it does nothing but read and write the store.
+    """
 
     def __init__(self, store: SqliteStore) -> None:
         """In the loop it will serve."""
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._waiting: deque[tuple[Callable[[Store], Any], asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[None] | None = None
         self._last = 0.0
@@ -86,7 +93,7 @@ class Committer:
         done: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._store.begin()
-            done = [(future, self._attempt(job)) for job, future in batch]
+            done = self._together(batch) or self._one_by_one(batch)
             async with asyncio.timeout(COMMIT_DEADLINE_S):
                 await self._loop.run_in_executor(self._thread, self._store.commit)
             self.commits += 1
@@ -98,10 +105,25 @@ class Committer:
         for future, result in done:
             _give(future, result)
 
+    def _together(self, batch: list[_Waiting]) -> list[tuple[asyncio.Future[Any], Any]]:
+        """All of them without savepoints, which cost as much as the half of a job. Empty when one of them raised."""
+        try:
+            with self._store.savepoint():
+                return [(future, job(self._store)) for job, future in batch]
+        except OF_THE_DISK:
+            raise
+        except Exception:  # a border: whose bug it is shows when each is run by itself
+            return []
+
+    def _one_by_one(self, batch: list[_Waiting]) -> list[tuple[asyncio.Future[Any], Any]]:
+        return [(future, self._attempt(job)) for job, future in batch]
+
     def _attempt(self, job: Callable[[Store], Any]) -> Any:
         try:
             with self._store.savepoint():
                 return job(self._store)
+        except OF_THE_DISK:
+            raise
         except Exception as error:  # a border: one job's bug must not undo the others of its batch
             return _Raised(error)
 

@@ -5,7 +5,9 @@ refused: what a node says it delivered is added, whether or not it had a lease f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from licensing.errors import LicenseError
 from licensing.model import (
@@ -280,24 +282,20 @@ class _Turn:
                 store.put_finding(seat.license_id, seat.activation_id, "CLONE", detail, now)
                 note(store, now, "server", "clone", activation=seat.activation_id)
         was_released = seat.released_at is not None
-        seat = replace(
-            seat,
-            last_seen=now,
-            heard=True,
-            role=report.role,
-            version=report.version,
-            valid_until=seats.valid_until(self._license, now, heard=True),
-            released_at=now if report.final else None,
-        )
+        seen = seats.seen(seat, self._license, report, now)
         if opens_epoch:
-            seat = replace(seat, offer_epoch=0, offer_token="", offer_reason="")
+            seen = replace(seen, offer_epoch=0, offer_token="", offer_reason="")
+        if seen is not seat:
+            store.put_activation(seen)
+            seat = seen
         if was_released != report.final:
             account = store.account(seat.license_id)
             nodes = max(0, account.nodes + (-1 if report.final else 1))
             store.put_account(replace(account, nodes=nodes))
-        store.put_activation(seat)
-        day = pool_rules.day_at(now).isoformat()
-        store.put_evidence(seat.activation_id, day, self._received.envelope)
+        if self._state.seq and (
+            day := pool_rules.day_at(self._state.reported_at)
+        ) < pool_rules.day_at(now):
+            store.keep_evidence(seat.activation_id, day.isoformat())
         self._seat = seat
 
     # -- the answer -----------------------------------------------------------------------------------
@@ -345,7 +343,10 @@ class _Turn:
             latest_version=desk.latest_version,
         )
         body = desk.signer.sign(USAGE_ACK, ack)
-        store.put_answer(AnswerRow(self._seat.activation_id, self._received.sha256, 200, body))
+        received = self._received
+        store.put_answer(
+            AnswerRow(self._seat.activation_id, received.sha256, 200, body, received.envelope)
+        )
         return Answer(200, body)
 
     def _pool_told(self, pool: PoolRow, nodes: int) -> Pool:
@@ -366,6 +367,8 @@ class _Turn:
             crossed = next((each for each in THRESHOLDS if percent >= each), None)
             if crossed is not None:
                 said.append(_volume_notice(self._license, self._terms, pool, crossed))
+        if self._report.epoch == 1:
+            return tuple(said)  # no copy was ever seen: nothing to look for
         for code, number in self._store.open_codes(
             self._license.license_id, self._seat.activation_id
         ):

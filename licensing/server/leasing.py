@@ -4,8 +4,9 @@ Keeps `pool.reserved` equal to the sum of what lies unused in open leases, to th
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import date
+
+from msgspec.structs import replace
 
 from licensing.ids import new_id
 from licensing.model import Lease, LeaseUse, License, VolumeLimit, Want

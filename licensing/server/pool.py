@@ -4,8 +4,11 @@ The invariant: used + reserved <= quota × (1 + overage), where reserved is what
 that was never leased (grace credit, a rewound twin) is still counted, for refusing it would hide it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+
+from msgspec.structs import replace
 
 from licensing.model import LeaseTerms, VolumeLimit, Want
 from licensing.server.rows import LeaseRow, PoolRow
@@ -23,6 +26,7 @@ class Period:
     ends_at: int | None
 
 
+@lru_cache(maxsize=4_096)  # asked several times a report, and changes once a day
 def period_at(terms: VolumeLimit, day: date) -> Period:
     """The period a UTC day belongs to. Months and years begin on the anchor's day, or on the last day of a shorter month."""
     if terms.period == "term":

@@ -6,6 +6,7 @@ one is a conflict. A conflict closes nothing by itself: it offers the node a new
 replayed old report therefore cannot push an honest node out of its epoch.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -129,7 +130,7 @@ def next_report(interval_s: int, node_id: str, now: float, slowdown: float = 1.0
     The place comes from the node's id: after an outage, when all report at once, one interval is enough to spread them again.
     """
     interval = max(1.0, interval_s * slowdown)
-    place = int(node_id.encode().hex()[-8:] or "0", 16) % 1000 / 1000 * interval
+    place = zlib.crc32(node_id.encode()) / 2**32 * interval
     shift = (place - now) % interval  # seconds to this node's next turn
     wait = shift if shift >= interval / 2 else shift + interval
     return max(1, min(86_400, round(wait)))

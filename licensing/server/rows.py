@@ -1,11 +1,11 @@
 """What the server keeps of licences, nodes and leases: plain values, as the storage gives and takes them. Times in seconds."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class LicenseRow:
+
+class LicenseRow(Struct, frozen=True):
     """One revision of a licence, as it was imported; `envelope` is JSON."""
 
     license_id: str
@@ -15,8 +15,7 @@ class LicenseRow:
     imported_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """What belongs to a licence over all its revisions: the last fence given, seats ever taken, nodes that count now."""
 
     license_id: str
@@ -25,8 +24,7 @@ class Account:
     nodes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ActivationRow:
+class ActivationRow(Struct, frozen=True):
     """A node on a licence. `released_at` None: it has its seats. `offer_*`: the epoch it may open next, 0 for none.
 
     `asked_sha256` and `asked_wall` are of the last activation request, `left_sha256` of the last deactivation: both are answered
@@ -56,8 +54,7 @@ class ActivationRow:
     offer_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRow:
+class EpochRow(Struct, frozen=True):
     """The last report that was counted of a node in one epoch."""
 
     activation_id: str
@@ -71,18 +68,17 @@ class EpochRow:
     reported_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRow:
-    """The last answer to a node's report, by the hash of the report's payload."""
+class AnswerRow(Struct, frozen=True):
+    """The last answer to a node's report, by the hash of the report's payload, and that report as it came."""
 
     activation_id: str
     request_sha256: str
     status: int
     body: bytes
+    envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PoolRow:
+class PoolRow(Struct, frozen=True):
     """One period of a licence: Emails confirmed as used, and Emails that lie in open leases and are not used yet."""
 
     license_id: str
@@ -94,8 +90,7 @@ class PoolRow:
 LeaseState = Literal["open", "closed", "assumed"]
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRow:
+class LeaseRow(Struct, frozen=True):
     """A block of Emails in a node's hands. `assumed`: the vendor took the rest for used without having heard so."""
 
     id: str
@@ -115,8 +110,7 @@ class LeaseRow:
         return self.emails - self.used if self.state == "open" else 0
 
 
-@dataclass(frozen=True, slots=True)
-class FindingRow:
+class FindingRow(Struct, frozen=True):
     """Something that does not fit: one row while it is open, however often it was seen."""
 
     id: int
@@ -131,8 +125,7 @@ class FindingRow:
     cleared_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(Struct, frozen=True):
     """Emails of one node in one epoch on one UTC day."""
 
     license_id: str
@@ -142,8 +135,7 @@ class UsageRow:
     emails: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
+class AuditRow(Struct, frozen=True):
     """One line of the audit log; `hash` covers `prev` and `record`."""
 
     number: int

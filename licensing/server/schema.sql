@@ -59,10 +59,11 @@ CREATE TABLE last_response (
     activation_id TEXT PRIMARY KEY,
     request_sha256 TEXT NOT NULL,
     status INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    envelope BLOB NOT NULL
 ) STRICT;
 
--- The last report of each day, for an audit: the node's own signature over its figures.
+-- The last report of each day, for an audit: the node's own signature over its figures. Today's stands in last_response.
 CREATE TABLE evidence (
     activation_id TEXT NOT NULL,
     day TEXT NOT NULL,

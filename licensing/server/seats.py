@@ -9,18 +9,22 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from licensing.model import (
     ActivationRequest,
     Kind,
     License,
     Limitation,
     SeatTaken,
+    UsageReport,
 )
 from licensing.server.rows import ActivationRow
 
 VALID_S = 35 * 86_400  # what an activation lasts beyond the last contact
 LAPSE_S = 7 * 86_400  # a seat is kept this long beyond its certificate
-CONTAINER_LAPSE_S = 3_600  # the same for containers, from the last contact
+SEEN_EVERY_S = 300  # the last contact is written no more often
+CONTAINER_LAPSE_S = 3_600 + SEEN_EVERY_S  # an hour at least from a container's last contact
 MAX_MOVES = 10
 MOVES_WINDOW_S = 30 * 86_400
 
@@ -79,6 +83,28 @@ def has_lapsed(seat: ActivationRow, license: License, now: float) -> bool:
     if seat.server_class == "container" and (seat.heard or license.kind is Kind.VOLUME):
         return now > seat.last_seen + CONTAINER_LAPSE_S
     return now > seat.valid_until + LAPSE_S
+
+
+def seen(seat: ActivationRow, license: License, report: UsageReport, now: int) -> ActivationRow:
+    """The seat after a report; the very same while only minutes have passed, for each change is a write."""
+    released_at = now if report.final else None
+    same = (seat.role, seat.version, seat.heard, seat.released_at) == (
+        report.role,
+        report.version,
+        True,
+        released_at,
+    )
+    if same and now - seat.last_seen < SEEN_EVERY_S:
+        return seat
+    return replace(
+        seat,
+        last_seen=now,
+        heard=True,
+        role=report.role,
+        version=report.version,
+        valid_until=valid_until(license, now, heard=True),
+        released_at=released_at,
+    )
 
 
 def decide(
