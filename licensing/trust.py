@@ -16,6 +16,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from itertools import pairwise
 
@@ -82,8 +83,7 @@ class Trust:
 
         `is_named`: it comes from configuration or a command line, and opens Development licences only.
         """
-        newest = decode_envelope(root_bytes, max_bytes=MAX_ROOT_BYTES)
-        first, *later = [*newest.roots, msgspec.structs.replace(newest, roots=())]
+        first, *later = read_chain(root_bytes)
         root = _read_root(first)
         _signed_by(root, first)
         return cls((root,), (first,), is_named=is_named).advance(later)
@@ -131,6 +131,11 @@ class Trust:
         """Whether the newest root says that the key of this id was stolen."""
         return name in self.root.compromised
 
+    def may_sign_at(self, name: str, at: datetime) -> bool:
+        """Whether the key of this id is neither stolen nor withdrawn at this moment."""
+        withdrawn = self.root.revoked_after.get(name)
+        return not self.is_compromised(name) and (withdrawn is None or at < withdrawn)
+
     def open(self, envelope: Envelope, payload_type: str, *, kind: Kind | None = None) -> Opened:
         """The verified bytes of a statement of the vendor's. Raises LicenseError; nothing is parsed before a signature holds.
 
@@ -139,7 +144,7 @@ class Trust:
         trust = self.advance(envelope.roots)
         if envelope.delegation is None:
             raise SignatureError("it does not say by which delegation its key may sign")
-        delegation = trust._open_delegation(envelope.delegation)
+        delegation, is_doubtful = trust._open_delegation(envelope.delegation)
         key = read_key(delegation.key)
         payload, _ = verify(envelope, payload_type, {key_id(key): key})
         head = _read_head(payload)
@@ -151,6 +156,8 @@ class Trust:
             if kind not in delegation.kinds:
                 raise LicenseError("scope", f"the key {opened.key_id} may not sign {kind} licences")
         trust._judge(opened, delegation, payload_type)
+        if is_doubtful or trust.is_compromised(opened.key_id):
+            trust._refuse_unknown(opened)
         if not trust.production and kind not in (None, Kind.DEVELOPMENT):
             raise LicenseError(
                 "not_production",
@@ -167,11 +174,24 @@ class Trust:
 
     # -- inside ---------------------------------------------------------------------------------------
 
-    def _open_delegation(self, envelope: Envelope) -> Delegation:
+    def _open_delegation(self, envelope: Envelope) -> tuple[Delegation, bool]:
+        """The delegation, and whether a stolen root key was needed for it: then only what is known to be good is believed."""
+        stolen = frozenset(self.root.compromised)
+        found = self._vouched_for(envelope, stolen)
+        if found is not None:
+            return found, False
+        found = self._vouched_for(envelope, frozenset()) if stolen else None
+        if found is not None:
+            return found, True
+        raise SignatureError(
+            "signature does not match: no root we trust has signed its delegation in that root's time"
+        )
+
+    def _vouched_for(self, envelope: Envelope, without: frozenset[str]) -> Delegation | None:
         """By the root that was in force when it was signed: the newest or an earlier one."""
         ends = [following.issued_at for _, following in pairwise(self._chain)]
         for root, end in zip(reversed(self._chain), (None, *reversed(ends)), strict=True):
-            keys = {name: key for name, key in _keys(root).items() if not self.is_compromised(name)}
+            keys = {name: key for name, key in _keys(root).items() if name not in without}
             try:
                 payload, _ = verify(envelope, model.DELEGATION, keys, threshold=root.threshold)
             except SignatureError:
@@ -181,9 +201,7 @@ class Trust:
             last = root.expires_at if end is None else min(end, root.expires_at)
             if root.issued_at <= found.issued_at <= last:
                 return found
-        raise SignatureError(
-            "signature does not match: no root we trust has signed its delegation in that root's time"
-        )
+        return None
 
     def _judge(self, opened: Opened, delegation: Delegation, payload_type: str) -> None:
         """Scope, window, withdrawal: design 3.2's second half."""
@@ -198,11 +216,13 @@ class Trust:
         withdrawn = root.revoked_after.get(name)
         if withdrawn is not None and opened.issued_at >= withdrawn.timestamp():
             raise LicenseError("revoked_key", f"the key {name} was withdrawn before `issued_at`")
-        if self.is_compromised(name) and opened.sha256 not in root.known_good:
+
+    def _refuse_unknown(self, opened: Opened) -> None:
+        if opened.sha256 not in self.root.known_good:
             raise LicenseError(
                 "compromised_key",
-                f"the key {name} was stolen, and this is not among what the vendor signed with it:"
-                " ask the vendor for a new file",
+                f"the key {opened.key_id}, or one that vouched for it, was stolen, and this is not among what the vendor"
+                " signed with it: ask the vendor for a new file",
             )
 
 
@@ -240,6 +260,12 @@ def _moment(head: _Head) -> float:
 
 
 # -- roots --------------------------------------------------------------------------------------------
+
+
+def read_chain(data: bytes) -> tuple[Envelope, ...]:
+    """The roots of a file like `root.json`, ascending; none is believed yet. Raises LicenseError."""
+    newest = decode_envelope(data, max_bytes=MAX_ROOT_BYTES)
+    return (*newest.roots, msgspec.structs.replace(newest, roots=()))
 
 
 def read_key(text: str) -> Ed25519PublicKey:

@@ -10,6 +10,7 @@ from typing import Literal
 from licensing.model import (
     CONNECTIONS_PER_STANDARD_LICENCE,
     LIMITATION_OF,
+    Binding,
     DevelopmentLimit,
     Kind,
     License,
@@ -23,6 +24,7 @@ GRACE_DAYS = 30  # after expiry, unless the Order Form says otherwise (3.9)
 
 # A server licence counts its seats; Volume runs anywhere, Development says its own number, a console has no engine.
 SEATED = frozenset({Kind.ENTERPRISE_SERVER, Kind.STANDARD_SERVER, Kind.HOT_BACKUP})
+ANYWHERE = ("physical", "vm", "container")  # C8: each of them is a Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ def draw_up(order: Order, *, issued_at: datetime, license_id: str, revision: int
             endpoints=order.endpoints,
             offline_allowed=order.offline_reports,
         ),
+        binding=Binding(allow=(*ANYWHERE, "backup") if order.kind is Kind.HOT_BACKUP else ANYWHERE),
         pair_group=order.pair_group,
         features=order.features,
         supersedes=order.supersedes,

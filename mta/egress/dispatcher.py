@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from mta.bounce.classify import classify
+from mta.egress.ahead import ReadAhead
 from mta.egress.neighbours import DeliveringSpool, FindRoute, Governor, PolicyBook, SpoolReads
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import Facts, OutboundSession, Owner
@@ -20,14 +21,15 @@ from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
+from mta.model.envelope import Entry, Message, QueueKey, format_message_id
+from mta.model.errors import SpoolError
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.queue import actions
 from mta.queue.actions import QueueState
 from mta.queue.scheduler import Scheduler
-from mta.spool.bodies import BodyCache
+from mta.spool.bodies import Body, BodyCache
 
 logger = structlog.get_logger()
 
@@ -53,6 +55,9 @@ class Dispatcher(Owner):
         counts: Counts,
     ) -> None:
         self.book = book
+        self.stamp = b""  # a field in front of every message, for a licence that demands it
+        # Which of the entries read from disk may be tried; the others are taken care of.
+        self.may_try: Callable[[list[Entry]], list[Entry]] = lambda entries: entries
         self._scheduler = scheduler
         self._governor = governor
         self._spools = spools
@@ -61,6 +66,7 @@ class Dispatcher(Owner):
         self._opener = opener
         self._find_route = find_route
         self._bodies = bodies
+        self._ahead = ReadAhead(spools, clock)
         self._clock = clock
         self._counts = counts
         self._loop = asyncio.get_running_loop()
@@ -192,6 +198,7 @@ class Dispatcher(Owner):
     def _open(self, action: actions.OpenConnection) -> None:
         self._leases[action.connection] = action.lease
         self._keys[action.connection] = action.key
+        self._ahead.prepare(functools.partial(self._unread, action.connection))
         self._start(self._open_session(action))
 
     async def _open_session(self, action: actions.OpenConnection) -> None:
@@ -272,7 +279,10 @@ class Dispatcher(Owner):
 
     def _refill(self, action: actions.Refill) -> None:
         def read(entries: list[Entry], next_due: float | None) -> None:
-            self._scheduler.refilled(action.key, entries, next_due, self._clock.now())
+            allowed = self.may_try(entries)
+            if len(allowed) < len(entries):
+                next_due = self._clock.now()  # behind those held there may be more
+            self._scheduler.refilled(action.key, allowed, next_due, self._clock.now())
             self.kick()
 
         self._reads.due(action.key, self._clock.now(), action.limit, read)
@@ -359,24 +369,34 @@ class Dispatcher(Owner):
         if held is not None:
             self._counts.body_cache_hits += 1
             self._count_out(message)
-            return Transaction(entries, *held, is_checked=True)
+            return Transaction(entries, self.stamp + held[0], held[1], is_checked=True)
         self._counts.body_cache_misses += 1
+        upcoming = functools.partial(self._unread, session.number)
+        read = self._ahead.take(message, upcoming)
+        if read is not None:
+            self._count_out(message)
+            return Transaction(entries, *read)
         session.reserve()
-        spool.body(message, functools.partial(self._body_read, session, entries))
+        self._ahead.fetch(message, functools.partial(self._body_read, session, entries), upcoming)
         return None
+
+    def _unread(self, connection: int, limit: int) -> list[Message]:
+        """What the connection's queue sends next, as far as it is not in memory."""
+        upcoming = self._scheduler.upcoming(connection, limit)
+        return [message for message in upcoming if self._bodies.get(message) is None]
 
     def _body_read(
         self,
         session: OutboundSession,
         entries: list[Entry],
-        result: tuple[bytes, bytes | SpillFile] | BaseException,
+        result: Body | SpoolError,
     ) -> None:
         if session.number not in self._sessions:
             # Lost meanwhile: the scheduler has its entries back, and what is not tried is not marked.
             for entry in entries:
                 self._spools[entry.message.spool].unmark(entry)
             return
-        if isinstance(result, BaseException):
+        if isinstance(result, SpoolError):
             text = f"the stored message cannot be read: {result}"
             outcome = Deferred(a_reply(451, "4.3.0", text), Extent.MESSAGE, local=True)
             message = entries[0].message
@@ -385,7 +405,8 @@ class Dispatcher(Owner):
             session.give_up(entries, outcome)
         else:
             self._count_out(entries[0].message)
-            session.deliver(Transaction(entries, *result))
+            prefix, body = result
+            session.deliver(Transaction(entries, self.stamp + prefix, body))
 
     def _count_out(self, message: Message) -> None:
         self._counts.transactions_out += 1

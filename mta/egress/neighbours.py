@@ -3,20 +3,21 @@
 Reads over the spools stand here, too: a worker may drive several, and the scheduler is answered once.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.errors import SpoolError
 from mta.model.event import QueueDeferred
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import Demand, QueuePolicy, VmtaRules
 from mta.queue.actions import QueueState, RateDemand, Route, Tell
+from mta.spool.bodies import Body
 
 T = TypeVar("T")
 
 FindRoute = Callable[[QueueKey], Awaitable[Route | Deferred | Failed]]
-BodyRead = Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None]
 
 
 class Governor(Protocol):
@@ -73,7 +74,9 @@ class DeliveringSpool(Protocol):
 
     def evict(self, key: QueueKey, due: float | None) -> None: ...
 
-    def body(self, message: Message, done: BodyRead) -> None: ...
+    def bodies(
+        self, messages: Sequence[Message], done: Callable[[list[Body | SpoolError]], None]
+    ) -> None: ...
 
     def mark(self, entry: Entry) -> None: ...
 

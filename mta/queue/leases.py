@@ -6,10 +6,16 @@ want one more. (In one common line, the greedy took all four places, got nothing
 for whom holders would have made room.) Among the greedy, who has fewer connections takes the place of who has more. The others
 are parked at that key, in order; so are requests beyond the four, once it is heard that the key is full.
 
+A parked queue whose turn has come may find another of its keys full. It goes to the end of its line, that key remembers the line,
+and the line rests until something happens at one of the two. The version that failed moved the queue to the line of the other
+key and let the next one try: with 5,000 destinations and 3 connections all of them walked from the line of the server to that of
+the unproven and back, at 1.6 ms of CPU for each message delivered.
+
 All of it is counted in scans of at most 64 requests; never over queues.
 """
 
 from collections import deque
+from typing import NamedTuple
 
 from mta.policy.rules import Demand
 from mta.queue.actions import RateDemand, RequestLease
@@ -24,7 +30,7 @@ UNPROVEN = "|unproven"
 class Cell:
     """A governor's key, as far as this worker knows it."""
 
-    __slots__ = ("closing", "idle", "name", "parked", "refs", "waiting", "yielding")
+    __slots__ = ("blocks", "closing", "idle", "name", "parked", "refs", "waiting", "yielding")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,6 +40,7 @@ class Cell:
         self.idle: dict[Connection, None] = {}
         self.parked: tuple[deque[Queue], deque[Queue]] = (deque(), deque())
         self.refs = 0  # our requests and connections that name it
+        self.blocks: dict[str, None] = {}  # keys in whose lines somebody waits for this one
 
     @property
     def room_wanted(self) -> int:
@@ -42,7 +49,14 @@ class Cell:
 
     @property
     def is_unused(self) -> bool:
-        return not (self.refs or self.waiting or self.parked[0] or self.parked[1])
+        return not (self.refs or self.waiting or self.parked[0] or self.parked[1] or self.blocks)
+
+
+class Turn(NamedTuple):
+    """A parked queue may ask now: from which line it came (None: from that of the 64)."""
+
+    cell: Cell | None
+    kind: int
 
 
 class _Asked:
@@ -83,7 +97,7 @@ class LeaseDesk:
         if full is not None and self._places(full, is_greedy) <= 0:
             richest = self._richest(full) if is_greedy else None
             if richest is None or _wealth(self._asked[richest].queue) < _wealth(queue) + 2:
-                self._park(queue, full.parked, is_greedy)
+                self._park_at(full, queue, is_greedy)
                 return None
             self._displace(richest, full)
         if len(self._asked) >= (MAX_GREEDY if is_greedy else MAX_REQUESTS):
@@ -155,15 +169,27 @@ class LeaseDesk:
     def next_parked(self, cells: list[Cell]) -> list[Queue]:
         """Queues that may ask now, after something happened at these keys."""
         found: list[Queue] = []
+        concerned: list[Cell | None] = [*self._with_blocked(cells), None]
         for kind in (0, 1):
-            for cell in cells:
-                if cell.parked[kind]:
-                    room = self._places(cell, bool(kind)) if cell.waiting else 2 * PLACES_AT_A_KEY
-                    self._unpark(cell.parked, kind, room, found, [cell])
-                    self._drop_if_unused(cell)
-            if self._line[kind]:
-                room = (MAX_GREEDY if kind else MAX_REQUESTS) - len(self._asked)
-                self._unpark(self._line, kind, room, found, [])
+            for cell in concerned:
+                found += self._unpark(Turn(cell, kind), 2 * PLACES_AT_A_KEY)
+        for cell in concerned:
+            if cell is not None:
+                self._drop_if_unused(cell)
+        return found
+
+    def pass_turn(self, queue: Queue, turn: Turn) -> list[Queue]:
+        """It was its turn, and it asked for nothing: who is next in that line, unless it stands there again."""
+        if turn.cell is not None and any(queue.parked is line for line in turn.cell.parked):
+            return []
+        return self._unpark(turn, 1)
+
+    def _with_blocked(self, cells: list[Cell]) -> dict[Cell, None]:
+        """These keys, and those in whose lines somebody waits for one of them."""
+        found = dict.fromkeys(cells)
+        for cell in cells:
+            names, cell.blocks = cell.blocks, {}
+            found.update((self.cells[name], None) for name in names if name in self.cells)
         return found
 
     def is_contested(self, demand: Demand) -> bool:
@@ -203,6 +229,16 @@ class LeaseDesk:
         displaced, self._displaced = self._displaced, []
         return displaced
 
+    def _park_at(self, full: Cell, queue: Queue, is_greedy: bool) -> None:
+        """In the line of the full key; or, if its turn came in another line, back into that one."""
+        turn = queue.turn
+        if turn is None or turn.cell is None or turn.cell is full:
+            self._park(queue, full.parked, is_greedy)
+            return
+        cell = self._cell(turn.cell.name)
+        full.blocks[cell.name] = None
+        self._park(queue, cell.parked, is_greedy)
+
     def _park(
         self, queue: Queue, lines: tuple[deque[Queue], deque[Queue]], is_greedy: bool
     ) -> None:
@@ -211,22 +247,24 @@ class LeaseDesk:
             queue.parked = line
             line.append(queue)
 
-    def _unpark(
-        self,
-        lines: tuple[deque[Queue], deque[Queue]],
-        kind: int,
-        room: int,
-        found: list[Queue],
-        turn: list[Cell],
-    ) -> None:
-        line = lines[kind]
-        while line and room > 0:
+    def _unpark(self, turn: Turn, most: int) -> list[Queue]:
+        """At most so many queues of this line, as far as there is room for their requests."""
+        cell, kind = turn.cell, turn.kind
+        line = self._line[kind] if cell is None else cell.parked[kind]
+        found: list[Queue] = []
+        if not line:
+            return found
+        if cell is None:
+            room = (MAX_GREEDY if kind else MAX_REQUESTS) - len(self._asked)
+        else:
+            room = min(most, self._places(cell, bool(kind))) if cell.waiting else most
+        while line and len(found) < room:
             queue = line.popleft()
             if queue.parked is line:  # else it left the line, or stands in another
                 queue.parked = None
                 queue.turn = turn
                 found.append(queue)
-                room -= 1
+        return found
 
     def _cell(self, name: str) -> Cell:
         cell = self.cells.get(name)

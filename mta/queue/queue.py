@@ -19,7 +19,7 @@ from mta.queue.actions import QueueState, Route
 from mta.queue.window import Destination
 
 if TYPE_CHECKING:
-    from mta.queue.leases import Cell
+    from mta.queue.leases import Cell, Turn
 
 NO_LIMIT = 1 << 60
 
@@ -170,7 +170,7 @@ class Queue:
         self.idle: list[Connection] = []  # the last to become idle works first; the others grow old
         self.requests: set[int] = set()
         self.parked: object = None  # the line where it waits to ask for a lease
-        self.turn: list[Cell] | None = None  # it is its turn to ask, at these keys
+        self.turn: Turn | None = None  # it is its turn to ask
         self.enough = 0  # up to so many groups, the connections there are will do
         # Rates.
         self.attempt_rates: tuple[tuple[str, Rate], ...] = ()

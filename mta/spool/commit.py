@@ -7,6 +7,7 @@ is tried again – reliability.md D4), and anything else, which is the fault of 
 """
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -20,7 +21,7 @@ from mta.io.clock import Clock
 from mta.io.threads import Post
 from mta.model.errors import SpoolError
 from mta.spool.database import PAGE_SIZE, is_full
-from mta.spool.ops import Accept, Close, Operation, Read, Settle, Write
+from mta.spool.ops import Accept, Close, EarlyRead, Operation, Read, Settle, Write
 from mta.spool.outbox import Outbox
 from mta.spool.queries import Queries
 from mta.spool.rows import fetch
@@ -193,6 +194,9 @@ class GroupCommit:
         if first is None:
             return operations
         self._tidy_in_s = IDLE_S
+        if isinstance(first, EarlyRead):
+            self._answer_early(first)
+            return operations
         if self._is_busy:
             time.sleep(LINGER_S)
         coming: Operation = first
@@ -203,6 +207,8 @@ class GroupCommit:
                     operations.append(coming)
                     rows += len(coming.rows)
                     size += coming.size
+                elif isinstance(coming, EarlyRead):
+                    self._answer_early(coming)
                 elif isinstance(coming, Read):
                     self._reads.append(coming)
                 elif isinstance(coming, Close):
@@ -334,17 +340,23 @@ class GroupCommit:
         calls: list[Call] = []
         until = time.monotonic() + READ_BUDGET_S
         while self._reads:
-            read = self._reads.popleft()
-            if self._broken is not None:
-                calls.append((read.fail, (self._broken,)))
-                continue
-            try:
-                calls.append((read.answer, (read.ask(self._opened.queries),)))
-            except Exception as error:  # the thread's border: the asker is told
-                calls.append((read.fail, (error,)))
+            calls.append(self._answer(self._reads.popleft()))
             if time.monotonic() > until:
                 break
         self._post_all(calls)
+
+    def _answer_early(self, read: EarlyRead) -> None:
+        # Not behind the hundreds of answers to clients that may wait for the loop.
+        function, arguments = self._answer(read)
+        self._post(functools.partial(function, *arguments))
+
+    def _answer(self, read: Read) -> Call:
+        if self._broken is not None:
+            return read.fail, (self._broken,)
+        try:
+            return read.answer, (read.ask(self._opened.queries),)
+        except Exception as error:  # the thread's border: the asker is told
+            return read.fail, (error,)
 
     # The log and the file
 

@@ -159,6 +159,15 @@ class Read:
         self.fail = fail
 
 
+class EarlyRead(Read):
+    """A question that need not see what was written just before it: answered as soon as the thread is free, ahead of the batch.
+
+    Bodies never change and are asked for long after they were written; a connection waits for them.
+    """
+
+    __slots__ = ()
+
+
 class Close:
     """The last operation."""
 

@@ -3,7 +3,7 @@
 A row that cannot be read never stops the others: it is held as unreadable and reported (reliability.md D6).
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 import apsw
@@ -13,6 +13,7 @@ from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_messa
 from mta.model.errors import SpoolError
 from mta.model.event import Event, decode_event
 from mta.queue.actions import QueueState
+from mta.spool.bodies import Body
 from mta.spool.rows import (
     ENTRY_COLUMNS,
     ENTRY_WIDTH,
@@ -159,7 +160,17 @@ class Queries:
         """The next queues that are due, and the earliest due time not handed out."""
         return self._writer.queues.due(now, limit)
 
-    def body(self, message: Message) -> tuple[bytes, bytes | SpillFile]:
+    def bodies(self, messages: Iterable[Message]) -> list[Body | SpoolError]:
+        """Prefix and body of each, or why it cannot be read."""
+        found: list[Body | SpoolError] = []
+        for message in messages:
+            try:
+                found.append(self.body(message))
+            except SpoolError as error:
+                found.append(error)
+        return found
+
+    def body(self, message: Message) -> Body:
         """Prefix and body. Raises SpoolError if they cannot be read."""
         try:
             found = fetch(self._cursor, _BODY, (message.number,))
@@ -378,6 +389,9 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
             values.append(
                 pattern.replace("[", "[[]").replace("?", "[?]") if "*" in pattern else pattern
             )
+    if wanted.hold_reason:
+        terms.append("substr(r.hold_reason, 1, ?) = ?")
+        values += (len(wanted.hold_reason), wanted.hold_reason)
     if wanted.older_than_s:
         terms.append("m.received_at <= ?")
         values.append(now - wanted.older_than_s)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, QueueDeferred, encode_event
 from mta.queue.actions import QueueState
+from mta.spool.bodies import Body
 from mta.spool.changes import Change, Claim, removed_by_administrator
 from mta.spool.commit import GroupCommit, Opened
 from mta.spool.database import PAGE_SIZE, Lock, open_database
@@ -30,6 +31,7 @@ from mta.spool.inflight import read_boot_id
 from mta.spool.opening import MAX_CRASHES, SKIP_AFTER_CRASH, look_back
 from mta.spool.ops import (
     Accept,
+    EarlyRead,
     Evict,
     HoldEntries,
     HoldJob,
@@ -204,13 +206,15 @@ class Spool:
         """Whether the entry is being delivered."""
         return entry.number in self._inflight
 
-    def body(
-        self,
-        message: Message,
-        done: Callable[[tuple[bytes, bytes | SpillFile] | BaseException], None],
+    def bodies(
+        self, messages: Sequence[Message], done: Callable[[list[Body | SpoolError]], None]
     ) -> None:
-        """Read prefix and body; `done` gets both, or the error."""
-        self.read(lambda queries: queries.body(message), done, done)
+        """Read prefix and body of each of these; `done` gets, in their order, both or the error."""
+
+        def failed(error: BaseException) -> None:
+            done([SpoolError(str(error))] * len(messages))
+
+        self._submit(EarlyRead(lambda queries: queries.bodies(messages), done, failed))
 
     # Queues
 
@@ -522,7 +526,9 @@ class Spool:
                 now=self.clock.now(),
                 max_crashes=self._max_crashes,
             )
-            writer = Writer(connection, skip_events=0 if found.start.clean else SKIP_AFTER_CRASH)
+            skip = 0 if found.start.clean else SKIP_AFTER_CRASH
+            writer = Writer(connection, skip_events=skip)
+            found.start.last_event = writer.last_event - skip
             queries = Queries(
                 connection,
                 writer,

@@ -150,7 +150,7 @@ class SpoolUnderTest:
     def body(self, message: Message) -> Any:
         """Prefix and body, or the error."""
         found: list[Any] = []
-        self.spool.body(message, found.append)
+        self.spool.bodies([message], found.extend)
         self.loop.until(lambda: found)
         return found[0]
 

@@ -1,13 +1,19 @@
 """Licences are opened with the roots, keys and windows of a vendor in memory; every refusal names its code."""
 
+import base64
+import json
 from datetime import timedelta
+from functools import reduce
+from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from licensing import model
-from licensing.envelope import Envelope, key_id, sign
+from licensing.envelope import Envelope, decode_envelope, encode_envelope, key_id, sign
 from licensing.errors import LicenseError, SignatureError, UpgradeRequired
 from licensing.model import Kind
 from licensing.trust import MAX_ROOTS, Trust
@@ -250,9 +256,12 @@ def test_a_stolen_root_key_counts_no_more() -> None:
     stolen = key_id(first.public_key())
     vendor.root_keys = [second, third, Ed25519PrivateKey.generate()]
     keys = tuple(map(public, vendor.root_keys))
-    vendor.rotate(keys=keys, compromised=(stolen,))
+    genuine = vendor.issue(Kind.VOLUME)
+    vendor.rotate(keys=keys, compromised=(stolen,), known_good=(genuine.payload_sha256(),))
     assert vendor.trust.is_compromised(stolen)
-    assert _code(vendor.trust, envelope) == "signature"  # one of its two names is worth nothing
+    # One of the two names on its delegation is worth nothing: only what the log knows is believed.
+    assert _code(vendor.trust, envelope) == "compromised_key"
+    assert vendor.trust.open_license(genuine)
     vendor.delegate("license-signing")
     assert vendor.trust.open_license(vendor.issue(Kind.VOLUME, issued_at=vendor.root.issued_at))
 
@@ -283,3 +292,58 @@ def test_a_field_we_do_not_know_is_left_alone() -> None:
         delegation=vendor.delegations["license-signing"],
     )
     assert vendor.trust.open_license(envelope)[0].kind is Kind.VOLUME
+
+
+# -- anything a stranger can send ---------------------------------------------------------------------
+
+STRANGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=20),
+    st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode("ascii")),
+    st.just([]),
+    st.just({}),
+)
+
+
+def _paths(tree: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where in the JSON something can be put in the place of something else."""
+    steps = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found = []
+    for step, below in steps:
+        found.append((*before, step))
+        if isinstance(below, dict | list):
+            found += _paths(below, (*before, step))
+    return found
+
+
+GIVER = Vendor()
+GIVER.rotate(new_keys=True)
+WHOLE = msgspec.structs.replace(GIVER.issue(Kind.VOLUME), roots=tuple(GIVER.roots))
+FIRST = Trust.load(encode_envelope(GIVER.roots[0]))
+
+
+@given(st.sampled_from(_paths(json.loads(encode_envelope(WHOLE)))), STRANGE)
+def test_an_envelope_with_anything_in_any_place_is_refused_or_means_the_same(
+    path: tuple[Any, ...], strange: Any
+) -> None:
+    tree = json.loads(encode_envelope(WHOLE))
+    *above, last = path
+    place = reduce(lambda part, step: part[step], above, tree)
+    place[last] = strange
+    try:
+        found, _ = FIRST.open_license(decode_envelope(json.dumps(tree).encode()))
+    except LicenseError:
+        return
+    assert found == FIRST.open_license(WHOLE)[0]
+
+
+@given(st.sampled_from([model.ROOT, model.DELEGATION, model.LICENSE]), st.binary(max_size=80))
+def test_what_is_signed_by_nobody_is_refused_whatever_it_holds(
+    payload_type: str, payload: bytes
+) -> None:
+    envelope = sign(payload_type, payload, [Ed25519PrivateKey.generate()])
+    for refused in (envelope, msgspec.structs.replace(WHOLE, roots=(envelope,))):
+        with pytest.raises(LicenseError):
+            FIRST.open_license(refused)

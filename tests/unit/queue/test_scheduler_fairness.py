@@ -146,3 +146,16 @@ def test_queues_of_a_site_share_its_limit() -> None:
     world.run(30)
     assert len(world.delivered) == 40
     assert QueueKey("d0.test", "default") not in world.scheduler
+
+
+def test_work_follows_what_happens_not_how_many_destinations_wait_for_three_connections() -> None:
+    # Waiting queues once walked from the line of the server to that of the unproven and back, all of them at each connection.
+    domains = 500
+    world = a_world(3)
+    for number in range(domains):
+        world.accept(f"d{number}.test")
+    world.run(1)
+    steps, connects = world.scheduler.steps, len(world.connects)
+    world.run(600, until=lambda: len(world.delivered) == domains)
+    assert len(world.delivered) == domains
+    assert world.scheduler.steps - steps <= 25 * (len(world.connects) - connects)
