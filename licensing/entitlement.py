@@ -6,6 +6,7 @@ aged out. Design 3.9.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class State(StrEnum):
@@ -34,10 +35,16 @@ class Injection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people."""
+    """One thing the operator should know: `code` names it once for ever (a notice is sent once per code), text is for people.
+
+    `covers`: codes that need no notice of their own any more once this one was sent (90 % covers 80 %). `info` is told
+    once and is no flaw: a licence with nothing else is plainly valid.
+    """
 
     code: str
     text: str
+    level: Literal["info", "warn", "error"] = "warn"
+    covers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,8 @@ class Stamp:
 
     header: str
     recipients: tuple[str, ...]  # "@domain" or a whole address, lower case
-    banner: str = "DEVELOPMENT"
+    banner: str = "DEVELOPMENT"  # "" for none
+    loopback: bool = True  # deliveries to this machine itself are allowed beside the recipients
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,9 @@ class Entitlement:
     """Whether mail may come in and go out, over how many connections, and why.
 
     `max_connections`: over all workers of this server, None for no limit. `is_metered`: every delivery needs an Email taken
-    from the guard first. `until`: seconds since 1970 at which this state ends by itself, if nothing is done.
+    from the guard first (Volume; Development too, for its day's cap is exact). `until`: seconds since 1970 at which something
+    of this changes by itself, if nothing is done: up to then it holds, and one timer is enough. `deadline`: until when the
+    trouble named in `reason` is borne, for people.
     """
 
     state: State
@@ -64,8 +74,32 @@ class Entitlement:
     is_metered: bool = False
     reason: str = ""
     until: float | None = None
+    deadline: float | None = None
     stamp: Stamp | None = None
     remarks: tuple[Remark, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """What `sluice license status` ends with: 0 valid, 1 notice, 2 grace, 3 held or limited, 4 stopped, 5 unlicensed."""
+        if self.state is State.VALID and any(each.level != "info" for each in self.remarks):
+            return 1
+        if self.state is State.PENDING and not self.deliver:
+            return 3
+        return _EXIT_CODES[self.state]
+
+
+_EXIT_CODES = {
+    State.VALID: 0,
+    State.PENDING: 2,  # as grace: it works, up to a deadline
+    State.GRACE: 2,
+    State.OVER_LIMIT: 3,
+    State.STANDBY: 3,
+    State.FENCED: 3,
+    State.TAMPERED: 3,
+    State.EXPIRED: 4,
+    State.REVOKED: 4,
+    State.UNLICENSED: 5,
+}
 
 
 UNLICENSED = Entitlement(

@@ -29,7 +29,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
             file.flush()
             os.fsync(descriptor)
         os.replace(beside, path)
-    except BaseException:
+    except BaseException:  # whatever it was, no torn file may stay
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
         raise

@@ -22,6 +22,7 @@ REVOCATIONS = "application/vnd.sluice.revocations.v1+json"
 ACTIVATION_REQUEST = "application/vnd.sluice.activation-request.v1+json"
 ACTIVATION = "application/vnd.sluice.activation.v1+json"
 DEACTIVATION = "application/vnd.sluice.deactivation.v1+json"
+LICENSE_QUERY = "application/vnd.sluice.license-query.v1+json"
 USAGE_REPORT = "application/vnd.sluice.usage-report.v1+json"
 USAGE_ACK = "application/vnd.sluice.usage-ack.v1+json"
 REWIND_GRANT = "application/vnd.sluice.rewind-grant.v1+json"
@@ -334,6 +335,16 @@ class Deactivation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     nonce: str
 
 
+class LicenseQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`license-query.v1`, signed by the node key: which file of this licence is the newest?"""
+
+    v: Literal[1] = 1
+    license_id: str
+    activation_id: str
+    node_id: str
+    wall: Count
+
+
 # -- metering -----------------------------------------------------------------------------------------
 
 
@@ -427,6 +438,9 @@ class UsageAck(Struct, frozen=True, kw_only=True):
 
     v: Literal[1] = 1
     in_reply_to: Hash
+    activation_id: str = (
+        ""  # whose: an ack shown to a restored server counts for this node only (A27)
+    )
     server_time: Count
     ack: Acked
     token: str
@@ -461,3 +475,54 @@ class RewindGrant(Struct, frozen=True, kw_only=True):
     new_epoch: Positive
     closed: Closed
     token: str
+
+
+# -- around the statements, on the wire ----------------------------------------------------------------
+
+
+class Presented(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/reports when the server fell behind what it once acknowledged: its own word, shown to it (A27).
+
+    Otherwise the body is the envelope of the report alone. `report` is byte for byte the one that was refused.
+    """
+
+    report: Envelope
+    last_ack: Envelope
+
+
+class ReportBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/reports:batch: reports carried by hand or by a relay, the oldest of each node first."""
+
+    reports: Annotated[tuple[Envelope, ...], Meta(min_length=1, max_length=200)]
+
+
+class SeatTaken(Struct, frozen=True, kw_only=True):
+    """One seat of a licence, as told to a node that found none free (A1)."""
+
+    label: str
+    server_class: str
+    seats: int
+    last_seen: Count
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """Why a request was not taken: the JSON body of every answer that is no envelope. `error` is for programs."""
+
+    error: str
+    text: str
+    seats: tuple[SeatTaken, ...] = ()
+    retry_after_s: int | None = None
+
+
+class BatchAnswer(Struct, frozen=True, kw_only=True):
+    """The answer to one report of a batch: the status it would have had alone, and an envelope or a refusal."""
+
+    status: int
+    envelope: Envelope | None = None
+    refusal: Refusal | None = None
+
+
+class BatchAnswers(Struct, frozen=True, kw_only=True):
+    """The body of the answer to POST /v1/reports:batch, in the order of the reports."""
+
+    answers: tuple[BatchAnswer, ...]

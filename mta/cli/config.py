@@ -135,7 +135,9 @@ def password(
 def load_or_exit(path: Path, *, as_json: bool = False) -> Settings:
     """The settings of a file; its mistakes are listed and end the command with status 78."""
     try:
-        return load(path)
+        settings = load(path)
+        check_reporting(settings)
+        return settings
     except ConfigError as error:
         if as_json:
             _print_json({"problems": _plain_problems(error.problems), "warnings": []})
@@ -146,6 +148,14 @@ def load_or_exit(path: Path, *, as_json: bool = False) -> Settings:
             count = len(error.problems)
             console.print(f"{count} {'mistake' if count == 1 else 'mistakes'}", highlight=False)
         raise typer.Exit(EX_CONFIG) from None
+
+
+def check_reporting(settings: Settings) -> None:
+    """What only the installed licences tell to be a mistake. Raises ConfigError."""
+    if not settings.license.reporting:
+        from mta.runtime import license  # heavy, and rarely needed
+
+        license.check_reporting(settings, license.installed_kinds(settings))
 
 
 def _print_warnings(console: Console, warnings: tuple[Problem, ...]) -> None:

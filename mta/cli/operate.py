@@ -57,6 +57,7 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
         ("spool", format_size(totals["spool_bytes"]), _intake(answer["workers"])),
         ("loop lag p99", f"{answer['loop_lag_p99_ms']} ms", ""),
     ]
+    rows += _licence(answer["license"])
     for follower in answer["followers"]:
         behind = f"{follower['waiting']} events waiting"
         rows.append((follower["name"], follower["trouble"] or "writing", behind))
@@ -64,6 +65,30 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
     if len(answer["workers"]) + len(answer["silent"]) > 1:
         show_workers(answer)
     warn_of_silent(answer)
+
+
+def _licence(license: Row) -> list[tuple[str, object, str]]:
+    """Kind, state, connections and volume; nothing in lab mode."""
+    if license["lab"]:
+        return []
+    kinds = ", ".join(each["kind"] for each in license.get("licenses", ()))
+    text = license["hold"] or license["reason"] or license.get("trouble", "")
+    rows: list[tuple[str, object, str]] = [
+        ("licence", f"{kinds} {license['state']}".strip(), text),
+    ]
+    rows += [("", "", each["text"]) for each in license["remarks"]]
+    found = license["connections"]
+    limit = "any" if found["limit"] is None else found["limit"]
+    shown = f"{found['in_use']}/{limit} (peak {found['peak']})"
+    rows.append(("licence connections", shown, ""))
+    volume = license.get("volume")
+    if volume:
+        left = f"{volume['left']} at hand"
+        of = ""
+        if volume.get("quota"):
+            of = f"{volume['used'] or 0} of {volume['quota']} used by all servers"
+        rows.append(("licence volume", left, of))
+    return rows
 
 
 def _intake(workers: list[Row]) -> str:

@@ -22,6 +22,7 @@ from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
     AccountingRules,
     DkimRules,
+    LicenseRules,
     ListenerRules,
     ListenerTls,
     LoggingRules,
@@ -333,6 +334,17 @@ def build_logging(sections: Sections, report: Report) -> LoggingRules:
     section = sections.logging
     path = _path(section.path, ("logging", "path"), report)
     return LoggingRules(section.level, section.format, path)
+
+
+def build_license(sections: Sections, report: Report) -> LicenseRules:
+    """Where licences lie, and the way to the vendor."""
+    values = sections.license.model_dump()
+    for name in ("dir", "state_dir", "ca_file", "root"):
+        values[name] = _path(values[name], ("license", name), report)
+    for name in ("ca_file", "root"):
+        if values[name] and not Path(values[name]).is_file():
+            report.problem(("license", name), f"there is no file {values[name]}")
+    return LicenseRules(**values)
 
 
 def build_metrics(sections: Sections, report: Report) -> MetricsRules:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, Strict
 
-from mta.model.address import is_domain, normalise_domain, parse_host_port
+from mta.model.address import is_domain, normalise_domain, parse_address, parse_host_port
 from mta.model.units import (
     Rate,
     format_duration,
@@ -27,6 +28,7 @@ from mta.policy.admission import parse_network
 
 UNLIMITED = "unlimited"
 DNS_PORT = 53
+MAX_LABEL = 64  # of a node, in the vendor's list of seats
 MAX_WORKERS = 128  # a spool has a number below 256, and may outlive its worker
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -120,6 +122,37 @@ def _read_domain(value: object) -> str:
 def _read_domain_pattern(value: object) -> str:
     text = _text(value)
     return "*." + normalise_domain(text[2:]) if text.startswith("*.") else normalise_domain(text)
+
+
+def _read_mail_address(value: object) -> str:
+    text = _text(value)
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no mail address: {error}") from None
+    return text
+
+
+def _read_url(value: object) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError(f"{text!r} is no URL like https://host.example.com:8080")
+    return text
+
+
+def _read_https_url(value: object) -> str:
+    text = _read_url(value)
+    if text and not text.startswith("https://"):
+        raise ValueError(f"{text!r} must begin with https://")
+    return text
+
+
+def _read_label(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_LABEL or not text.isprintable():
+        raise ValueError(f"must have at most {MAX_LABEL} printable characters")
+    return text
 
 
 def _read_source(value: object) -> str:
@@ -231,6 +264,11 @@ Domains = Annotated[tuple[Domain, ...], Form("list of domains", format_value)]
 HostPatterns = Annotated[tuple[DomainPattern, ...], Form("list of host patterns", format_value)]
 Source = Annotated[str, PlainValidator(_read_source)]
 Sources = Annotated[tuple[Source, ...], Form("list of IP addresses", format_value)]
+MailAddress = Annotated[str, PlainValidator(_read_mail_address)]
+MailAddresses = Annotated[tuple[MailAddress, ...], Form("list of addresses", format_value)]
+Url = Annotated[str, PlainValidator(_read_url), Form("URL", format_value)]
+HttpsUrl = Annotated[str, PlainValidator(_read_https_url), Form("URL", format_value)]
+Label = Annotated[str, PlainValidator(_read_label), Form("text", format_value)]
 ListenAddress = Annotated[
     str, PlainValidator(_read_listen_address), Form("address:port", format_value)
 ]

@@ -19,6 +19,7 @@ from mta.policy.book import Book
 from mta.policy.rules import (
     AccountingRules,
     DkimRules,
+    LicenseRules,
     ListenerRules,
     LoggingRules,
     MetricsRules,
@@ -41,6 +42,8 @@ class Settings:
     book: Book
     dkim: tuple[DkimRules, ...]
     accounting: tuple[AccountingRules, ...]
+    license: LicenseRules
+    reporting_at: tuple[str, int]  # file and line of license.reporting
     metrics: MetricsRules
     logging: LoggingRules
     warnings: tuple[Problem, ...]
@@ -66,6 +69,7 @@ def load(path: Path | str) -> Settings:
         sites=build.build_sites(sections, report),
         layers=build.build_layers(sections, report),
     )
+    reporting = tree.origin(("license", "reporting"))
     settings = Settings(
         file=tree.main.file,
         server=server,
@@ -74,6 +78,8 @@ def load(path: Path | str) -> Settings:
         book=book,
         dkim=tuple(build.build_dkim(sections, report)),
         accounting=tuple(build.build_accounting(sections, report)),
+        license=build.build_license(sections, report),
+        reporting_at=(reporting.file, reporting.line),
         metrics=build.build_metrics(sections, report),
         logging=build.build_logging(sections, report),
         warnings=(),
@@ -90,6 +96,9 @@ def _warn_of_directories(settings: Settings, report: Report) -> None:
     spool = Path(settings.server.spool_dir)
     if not os.access(_nearest(spool), os.W_OK):
         report.warning(("server", "spool_dir"), f"this user cannot write to {spool}")
+    state = Path(settings.license.state_dir)
+    if not settings.server.lab and not os.access(_nearest(state), os.W_OK):
+        report.warning(("license", "state_dir"), f"this user cannot write to {state}")
     for rules in settings.accounting:
         directory = Path(rules.path).parent
         if not os.access(_nearest(directory), os.W_OK):

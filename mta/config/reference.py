@@ -19,6 +19,7 @@ from mta.config.schema import (
     AccountingSection,
     DkimSection,
     DnsSection,
+    LicenseSection,
     ListenerSection,
     LoggingSection,
     MetricsSection,
@@ -47,6 +48,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),
     ("[accounting.main]", AccountingSection, False),
+    ("[license]", LicenseSection, True),
     ("[metrics]", MetricsSection, True),
     ("[logging]", LoggingSection, True),
 )

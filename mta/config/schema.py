@@ -21,8 +21,11 @@ from mta.config.kinds import (
     FilePath,
     HostPatterns,
     Hosts,
+    HttpsUrl,
+    Label,
     Limit,
     ListenAddress,
+    MailAddresses,
     Networks,
     Port,
     PositiveDuration,
@@ -31,6 +34,7 @@ from mta.config.kinds import (
     Size,
     Sources,
     Switch,
+    Url,
     Workers,
 )
 from mta.model.units import format_duration
@@ -38,6 +42,7 @@ from mta.policy.rules import (
     AccountingRules,
     BareNewline,
     DkimRules,
+    LicenseRules,
     ListenerRules,
     ListenerTls,
     LoggingRules,
@@ -54,6 +59,7 @@ _DKIM = DkimRules("", "", "")
 _ACCOUNTING = AccountingRules("", "")
 _LOGGING = LoggingRules()
 _METRICS = MetricsRules()
+_LICENSE = LicenseRules()
 _VMTA = VmtaRules("")
 
 
@@ -455,6 +461,64 @@ class MetricsSection(Section):
     )
 
 
+class LicenseSection(Section):
+    """Licences: where they lie, and how the vendor is told what was used. Lab mode needs none of it.
+
+    What is reported are counts; `sluice license report show` shows every byte.
+    """
+
+    dir: FilePath = _key(
+        _LICENSE.dir,
+        "The directory of the licence files; `sluice license install` puts them there.",
+    )
+    state_dir: FilePath = _key(
+        _LICENSE.state_dir,
+        "The directory of this server's key, its ledger of counts and its activation. It belongs on "
+        "a local disk, and to the user the server runs as; never copy it to another server.",
+    )
+    reporting: Switch = _key(
+        _LICENSE.reporting,
+        "Whether this server may call the vendor. Under a Volume licence it must (section 8.4 of the "
+        "terms); under all others a report a day says that it is there.",
+    )
+    endpoint: HttpsUrl = _key(
+        _LICENSE.endpoint,
+        "Where to report instead of the address in the licence: a relay of your own.",
+        example='"https://license-relay.example.com"',
+    )
+    proxy: Url = _key(
+        _LICENSE.proxy,
+        "The HTTP proxy on the way to the vendor.",
+        example='"http://proxy.example.com:3128"',
+    )
+    ca_file: FilePath = _key(
+        _LICENSE.ca_file,
+        "The certificates, as a PEM file, to believe besides the system's: of a proxy that looks into "
+        "TLS, for one. What the vendor says is signed in any case.",
+        example='"/etc/sluice/tls/ca.pem"',
+    )
+    node_label: Label = _key(
+        _LICENSE.node_label,
+        "What the vendor's list of your servers calls this one; its host name is never told.",
+        example='"mail 1, Paris"',
+    )
+    notify_email: MailAddresses = _key(
+        _LICENSE.notify_email,
+        "Who gets a mail when a volume is nearly used up, a licence nearly over, or something is wrong.",
+        example='["mail-team@example.com"]',
+    )
+    notify_url: Url = _key(
+        _LICENSE.notify_url,
+        "Where the same is posted to, as JSON.",
+        example='"https://alerts.example.com/sluice"',
+    )
+    root: FilePath = _key(
+        _LICENSE.root,
+        "A root of trust of your own instead of the vendor's: it opens Development licences only.",
+        example='"/etc/sluice/license-root.json"',
+    )
+
+
 class LoggingSection(Section):
     """The server's own log. Mail is not logged here: it has its accounting."""
 
@@ -487,5 +551,6 @@ class ConfigFile(Section):
     domain: dict[str, QueueSection] = Field(default_factory=dict)
     dkim: tuple[DkimSection, ...] = ()
     accounting: dict[str, AccountingSection] = Field(default_factory=dict)
+    license: LicenseSection
     metrics: MetricsSection
     logging: LoggingSection

@@ -18,6 +18,7 @@ from mta.config.schema import (
     ConfigFile,
     DkimSection,
     DnsSection,
+    LicenseSection,
     ListenerSection,
     LoggingSection,
     MetricsSection,
@@ -38,6 +39,7 @@ class Sections:
     server: ServerSection | None = None
     dns: DnsSection = field(default_factory=DnsSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
+    license: LicenseSection = field(default_factory=LicenseSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     default: QueueSection = field(default_factory=QueueSection)
     listeners: list[tuple[KeyPath, ListenerSection]] = field(default_factory=list)
@@ -77,6 +79,7 @@ def read_sections(tree: Tree, report: Report) -> Sections:
         server=_table(ServerSection, "server", values, report),
         dns=_table(DnsSection, "dns", values, report) or DnsSection(),
         logging=_table(LoggingSection, "logging", values, report) or LoggingSection(),
+        license=_table(LicenseSection, "license", values, report) or LicenseSection(),
         metrics=_table(MetricsSection, "metrics", values, report) or MetricsSection(),
         default=_table(QueueSection, "default", values, report) or QueueSection(),
         listeners=_items(ListenerSection, "listener", values, report),

@@ -75,6 +75,7 @@ def show(settings: Settings) -> Shown:
         shown[f"dkim {key.selector}._domainkey.{key.domain}"] = _rules(key)
     for accounting in settings.accounting:
         shown[f"accounting.{accounting.name}"] = _rules(accounting)
+    shown["license"] = _rules(settings.license)
     if settings.metrics.address:
         shown["metrics"] = _rules(settings.metrics)
     shown["logging"] = _rules(settings.logging)
@@ -118,6 +119,7 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
         },
         "dkim": [_plain_rules(rules) for rules in settings.dkim],
         "accounting": {rules.name: _plain_rules(rules) for rules in settings.accounting},
+        "license": _plain_rules(settings.license),
         "metrics": _plain_rules(settings.metrics),
         "logging": _plain_rules(settings.logging),
     }

@@ -63,6 +63,16 @@ class WorkerFace(QueueSource, Protocol):
     async def resolve(self, key: QueueKey) -> Row: ...
 
 
+class LicenseFace(Protocol):
+    """What the licence answers."""
+
+    async def status(self) -> Row:
+        """What it is, allows and counts. Never raises."""
+
+    async def ask(self, what: str, **arguments: Any) -> Any:
+        """A verb of the guard. Raises ControlError with why not, and what to do."""
+
+
 class ServerFace(Protocol):
     """What the server as a whole answers."""
 

@@ -55,6 +55,9 @@ class Dispatcher(Owner):
         counts: Counts,
     ) -> None:
         self.book = book
+        self.stamp = b""  # a field in front of every message, for a licence that demands it
+        # Which of the entries read from disk may be tried; the others are taken care of.
+        self.may_try: Callable[[list[Entry]], list[Entry]] = lambda entries: entries
         self._scheduler = scheduler
         self._governor = governor
         self._spools = spools
@@ -276,7 +279,10 @@ class Dispatcher(Owner):
 
     def _refill(self, action: actions.Refill) -> None:
         def read(entries: list[Entry], next_due: float | None) -> None:
-            self._scheduler.refilled(action.key, entries, next_due, self._clock.now())
+            allowed = self.may_try(entries)
+            if len(allowed) < len(entries):
+                next_due = self._clock.now()  # behind those held there may be more
+            self._scheduler.refilled(action.key, allowed, next_due, self._clock.now())
             self.kick()
 
         self._reads.due(action.key, self._clock.now(), action.limit, read)
@@ -363,7 +369,7 @@ class Dispatcher(Owner):
         if held is not None:
             self._counts.body_cache_hits += 1
             self._count_out(message)
-            return Transaction(entries, *held, is_checked=True)
+            return Transaction(entries, self.stamp + held[0], held[1], is_checked=True)
         self._counts.body_cache_misses += 1
         upcoming = functools.partial(self._unread, session.number)
         read = self._ahead.take(message, upcoming)
@@ -399,7 +405,8 @@ class Dispatcher(Owner):
             session.give_up(entries, outcome)
         else:
             self._count_out(entries[0].message)
-            session.deliver(Transaction(entries, *result))
+            prefix, body = result
+            session.deliver(Transaction(entries, self.stamp + prefix, body))
 
     def _count_out(self, message: Message) -> None:
         self._counts.transactions_out += 1

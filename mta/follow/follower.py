@@ -12,7 +12,7 @@ makes the intake answer 452.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -121,8 +121,10 @@ class _Feed:
 class Pruning:
     """Which events every follower of a spool has done: only those may be pruned."""
 
-    def __init__(self) -> None:
+    def __init__(self, followers: Collection[str] = ()) -> None:
+        """`followers`: all there will be. What one of them has not spoken of yet is not pruned."""
         self._lock = threading.Lock()
+        self._expected = frozenset(followers)
         self._done: dict[str, dict[str, int]] = {}  # spool → follower → event id
         self._pruned: dict[str, int] = {}
 
@@ -131,6 +133,8 @@ class Pruning:
         with self._lock:
             done = self._done.setdefault(source.uuid, {})
             done[follower] = event_id
+            if not self._expected <= done.keys():
+                return
             up_to = min(done.values())
             if up_to <= self._pruned.get(source.uuid, 0):
                 return

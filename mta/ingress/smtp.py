@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Container
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -65,6 +66,10 @@ class Listener:
             max_recipients=rules.max_recipients,
             normalize=rules.bare_newline is BareNewline.NORMALIZE,
         )
+
+    def greet_with(self, banner: str) -> None:
+        """Say this behind the host's name from the next client on."""
+        self.offer = replace(self.offer, banner=banner)
 
 
 class SmtpService:

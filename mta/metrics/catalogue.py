@@ -58,6 +58,7 @@ WORKER_METRICS: tuple[Metric, ...] = (
     _gauge("due_recipients", "Recipients that could be tried now, as far as their own time says."),
     _gauge("deferred_recipients", "Recipients that wait for their next attempt."),
     _gauge("held_recipients", "Recipients held by an operator or as poison."),
+    _gauge("license_hold_messages", "Messages that wait because the licence holds delivery."),
     _gauge("queues", "Queues in the spool."),
     _gauge("active_queues", "Queues in the scheduler's memory."),
     _gauge("open_connections_in", "Connections of feeders that are open."),
@@ -85,6 +86,23 @@ SERVER_METRICS: tuple[Metric, ...] = (
     _gauge("uptime_seconds", "How long the server has been running."),
     _gauge("worker_up", "1 where the worker answered this scrape within a second.", "worker"),
     _gauge("follower_waiting_events", "Events in memory that a follower has not read.", "follower"),
+    _gauge("license_state", "1 for the state the licence is in; not in lab mode.", "state"),
+    _gauge("license_expires_seconds", "How long until the first licence in force ends."),
+    _gauge("license_connections_in_use", "Outbound connections, as the licence counts them."),
+    _gauge("license_connections_limit", "How many the licence allows; not shown: any number."),
+    _gauge("license_connections_peak", "The most there were at once since the start."),
+    _gauge(
+        "license_volume_used", "Emails used of the volume, over all servers, at the last report."
+    ),
+    _gauge("license_volume_limit", "Emails of the volume in this period."),
+    _gauge(
+        "license_volume_lease_left", "Emails this server may still deliver before the next lease."
+    ),
+    _gauge("license_report_age_seconds", "How long ago the vendor last confirmed a report."),
+    _gauge("license_report_tries", "How often the report under way was tried; 0 where none is."),
+    _gauge(
+        "license_clock_offset_seconds", "How far this machine's clock is ahead of trusted time."
+    ),
     _gauge("follower_up", "0 while a follower cannot write and tries again.", "follower"),
 )
 

@@ -18,6 +18,7 @@ A book never changes: a reload builds a new one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,6 +33,8 @@ RateKey = tuple[str, Rate, Place]
 
 SHARED = ("max_connections", "connection_rate", "message_rate")
 UNPROVEN_SHARE = 3  # unproven destinations hold together at most a third of a shared limit
+LICENCE_KEY = "license"  # the governor's key of all outbound connections of a licensed server
+UNLIMITED = 1 << 40
 MAX_POLICIES = 10_000  # combinations kept resolved; a real configuration has hundreds
 
 _MISSING = object()
@@ -70,6 +73,18 @@ class Book:
         self._server_rate = server.total_message_rate if server else None
         self.server_place = server_place
         self._policies: dict[Path, QueuePolicy] = {}
+        self._licence_total: int | None = None
+        self._licence_place = BUILT_IN
+
+    def licensed(self, max_connections: int | None, place: Place) -> "Book":
+        """The same book for a server with a licence: every connection also counts under the key `license`.
+
+        Unlimited is a limit nobody reaches: the connections are counted all the same, and count once a limit comes.
+        """
+        book = copy(self)
+        book._licence_total = UNLIMITED if max_connections is None else max_connections
+        book._licence_place = place
+        return book
 
     def policy(self, key: QueueKey, site: str) -> QueuePolicy:
         """All values of this queue. `site`: as `site_for` says; "" while the route is not known
@@ -205,6 +220,9 @@ class Book:
             found.append((f"vmta:{vmta}", rules.total_connections, rules.place, True))
         if self._server_total is not None:
             found.append(("server", self._server_total, self.server_place, True))
+        if self._licence_total is not None:
+            is_limit = self._licence_total < UNLIMITED
+            found.append((LICENCE_KEY, self._licence_total, self._licence_place, is_limit))
         return found
 
     def _queue_rates(

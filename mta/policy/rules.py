@@ -195,6 +195,22 @@ class MetricsRules:
 
 
 @dataclass(frozen=True, slots=True)
+class LicenseRules:
+    """Where licences and their state lie, and how the vendor is reached."""
+
+    dir: str = "/etc/sluice/license.d"
+    state_dir: str = "/var/lib/sluice/license"
+    reporting: bool = True
+    proxy: str = ""
+    ca_file: str = ""
+    node_label: str = ""
+    notify_email: tuple[str, ...] = ()
+    notify_url: str = ""
+    root: str = ""  # a root of one's own: it opens Development licences only
+    endpoint: str = ""  # instead of the licence's own
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingRules:
     """The server's own log (not the accounting)."""
 

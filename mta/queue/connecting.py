@@ -1,9 +1,10 @@
 """Connections: how many a queue wants, asking for them, using them, letting them go; and the tokens of its rates. Third layer."""
 
+from mta.model.envelope import Entry
 from mta.queue import actions
 from mta.queue.actions import Route
 from mta.queue.leases import Cell
-from mta.queue.queue import NO_LIMIT, Connection, Disk, Queue
+from mta.queue.queue import NO_LIMIT, Connection, Disk, Queue, entry_id
 from mta.queue.trouble import Trouble
 
 # A connection that others wait for serves at least one message, and then until one of these is over.
@@ -39,6 +40,9 @@ class Connecting(Trouble):
             return
         if now < queue.not_before:
             self._set_alarm(queue, queue.not_before)
+            return
+        if self.purse is not None and self.purse.is_dry and not self.purse.left:
+            self._lack_emails(queue)  # a connection could only wait
             return
         route = queue.route
         if route is None or now - queue.route_at > ROUTE_TTL_S:
@@ -138,6 +142,11 @@ class Connecting(Trouble):
             if count <= 0:
                 self._ask_tokens(queue, now)
                 return
+        if self.purse is not None:
+            count = min(count, self.purse.left)
+            if count <= 0:
+                self._lack_emails(queue)
+                return
         for _ in range(count):
             conn = queue.idle[-1]
             self._wake(conn)
@@ -147,6 +156,8 @@ class Connecting(Trouble):
         queue = conn.queue
         if conn.failed:
             self._close(conn, "the queue rests")
+        elif self.held_for:
+            self._close(conn, "the licence holds delivery")
         elif conn.served >= queue.max_messages:
             self._close(conn, "max_messages_per_connection")
         elif self._desk.is_wanted and self._should_yield(conn, now):
@@ -226,6 +237,21 @@ class Connecting(Trouble):
             conn.is_timed = True
             # With tokens in sight the alarm is early, for they may come and the queue run dry any time.
             self._alarms.add(min(until, now + max(queue.policy.idle_timeout, 1.0)), conn)
+
+    # Emails, under a volume licence
+
+    def _lack_emails(self, queue: Queue) -> None:
+        self._penniless[queue] = None
+        assert self.purse is not None
+        self.purse.want()
+
+    def _repay(self, entry: Entry) -> None:
+        """It was not delivered: what it took is there for another."""
+        number = entry_id(entry)
+        if number in self._unpaid:
+            self._unpaid.discard(number)
+        elif self.purse is not None:
+            self.purse.put_back(1)
 
     # Rates
 

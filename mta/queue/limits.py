@@ -343,7 +343,8 @@ class Limits:
             # How many more it would take for this destination to have what the others have.
             if here and (held == 0 or held + 2 <= cell.top):
                 yielding += min(here, max(1, (cell.top - held) // 2))
-        return waiting, yielding
+        # A limit that was lowered under what is held: those beyond it go, wanted by others or not.
+        return waiting, max(yielding, cell.used - cell.limit)
 
     @staticmethod
     def _waits_at(request: Request) -> _Cell | None:

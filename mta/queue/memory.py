@@ -4,7 +4,7 @@
 (scheduler.py) hears facts and attends to queues. Each layer calls only itself and those below.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mta.model.envelope import Entry, QueueKey
@@ -13,6 +13,7 @@ from mta.queue.actions import Action, QueueState, RateDemand
 from mta.queue.alarms import Alarms
 from mta.queue.finding import Finder, ResolveLanes
 from mta.queue.leases import LeaseDesk
+from mta.queue.purse import Purse
 from mta.queue.queue import NO_LIMIT, Connection, PolicySource, Queue
 from mta.queue.window import Destination, Destinations
 
@@ -34,7 +35,12 @@ class Memory:
     def __init__(self, book: PolicySource, options: Options | None = None) -> None:
         options = options or Options()
         self.steps = 0  # queues attended to and alarms that rang, ever
-        self.licence_held_s = 0.0  # the spool's total: time that does not count for expiry
+        # (spool, now) → the total of its licence holds: time that does not count for expiry
+        self.licence_held_s: Callable[[int, float], float] = lambda _spool, _now: 0.0
+        self.held_for = ""  # why the licence holds all delivery; "": it does not
+        self.purse: Purse | None = None  # under a volume licence
+        self._penniless: dict[Queue, None] = {}  # queues with work, but no Email to deliver
+        self._unpaid: set[int] = set()  # entries in flight since before there was a purse
         self._book = book
         self._generation = 0
         self._window = options.window
@@ -93,6 +99,7 @@ class Memory:
             self._finder.active -= 1
         self._drop_alarm(queue)
         self._leave_probe(queue)
+        self._penniless.pop(queue, None)
         self._put_row_right(key, due)
 
     def _put_row_right(self, key: QueueKey, due: float | None) -> None:
@@ -104,6 +111,8 @@ class Memory:
             del self._evicted_lately[next(iter(self._evicted_lately))]
 
     def _find(self, now: float) -> None:
+        if self.held_for:
+            return  # the spools would say that nothing is due
         at = self._finder.next_at(len(self._queues))
         if at is not None and at <= now:
             self._actions.append(self._finder.ask(len(self._queues), self._queues))
@@ -183,7 +192,8 @@ class Memory:
             self._alarms.note_stale()
 
     def _set_wake(self, now: float) -> None:
-        times = (self._alarms.next_at(), self._finder.next_at(len(self._queues)))
+        found_at = None if self.held_for else self._finder.next_at(len(self._queues))
+        times = (self._alarms.next_at(), found_at)
         wake = min((at for at in times if at is not None), default=None)
         if self._sweep:
             wake = now

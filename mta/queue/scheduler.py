@@ -28,6 +28,7 @@ from mta.queue.answers import EXPIRED, GONE, Batch, Decision, Wait
 from mta.queue.connecting import Connecting
 from mta.queue.explain import explain_evicted, explain_queue
 from mta.queue.memory import Options
+from mta.queue.purse import Purse
 from mta.queue.queue import Connection, Disk, PolicySource, Queue, entry_id
 from mta.queue.trouble import EXPIRY_STATUS, is_of_the_queue
 
@@ -79,8 +80,14 @@ class Scheduler(Connecting):
         """Every reason why this queue waits; `stored`: its durable row, for a queue that is not in memory."""
         queue = self._queues.get(key)
         if queue is None:
-            return explain_evicted(key, stored, self._book, now)
-        return explain_queue(queue, self._book, self._desk, self._resolves, now)
+            found = explain_evicted(key, stored, self._book, now)
+        else:
+            found = explain_queue(queue, self._book, self._desk, self._resolves, now)
+            if queue in self._penniless:
+                found.append(Wait("an Email", "none of the licence's volume is at hand"))
+        if self.held_for and (queue is not None or stored is not None):
+            return [Wait(f"licence hold: {self.held_for}"), *found]
+        return found
 
     def due_work(self) -> Iterator[tuple[QueueKey, int]]:
         """See `mta.queue.stalls`."""
@@ -146,6 +153,7 @@ class Scheduler(Connecting):
         if (
             not ready
             or conn.failed
+            or self.held_for
             or conn.served >= queue.max_messages
             or (self._desk.is_wanted and self._should_yield(conn, now))
         ):
@@ -156,6 +164,13 @@ class Scheduler(Connecting):
             limit = min(limit, self._tokens_left(queue, now))
             if limit <= 0:
                 self._ask_tokens(queue, now)
+                self._rest_idle(conn, now)
+                return None
+        purse = self.purse
+        if purse is not None:
+            limit = min(limit, purse.left)
+            if limit <= 0:
+                self._lack_emails(queue)
                 self._rest_idle(conn, now)
                 return None
         if conn.is_idle:
@@ -180,6 +195,8 @@ class Scheduler(Connecting):
             flying[entry] = conn
         if queue.attempt_rates:
             self._use_tokens(queue, len(entries), now)
+        if purse is not None:
+            purse.take(len(entries))
         if not ready:
             queue.groups = 0
             if queue.requests or queue.parked is not None or queue.disk is not Disk.KNOWN:
@@ -201,6 +218,8 @@ class Scheduler(Connecting):
         conn = queue.flying.pop(entry, None) if queue is not None else None
         if conn is not None or queue is None:
             if queue is not None and conn is not None:
+                if self.purse is not None and not isinstance(outcome, Delivered):
+                    self._repay(entry)
                 if not isinstance(outcome, Delivered) and is_of_the_queue(outcome):
                     if self._keep(queue, conn, entry, outcome, now):
                         return None
@@ -345,7 +364,7 @@ class Scheduler(Connecting):
             return
         queue, cells = found
         self._mark(queue)
-        is_needed = bool(queue.ready) or queue.is_refilling
+        is_needed = (bool(queue.ready) or queue.is_refilling) and not self.held_for
         if not is_needed or queue.route is None or self._rests_until(queue) > now:
             self._desk.let_go(cells)
             self._actions.append(actions.ReleaseLease(lease))
@@ -409,6 +428,7 @@ class Scheduler(Connecting):
         # Nobody may leave entries behind; should the driver have failed to settle them, they are here again.
         for entry in [entry for entry, of in queue.flying.items() if of is conn]:
             del queue.flying[entry]
+            self._repay(entry)
             queue.push_front(entry)
         self._stop_working(conn)
         if not conn.is_open and not conn.destination.working:
@@ -492,6 +512,55 @@ class Scheduler(Connecting):
         self._generation += 1
         self._sweep = list(self._queues.values())
 
+    # The licence
+
+    def hold(self, reason: str) -> None:
+        """Begin nothing new in any queue, for this reason, until `release`; what is in a transaction finishes."""
+        is_new, self.held_for = not self.held_for, reason
+        if is_new:
+            self._sweep = list(self._queues.values())
+
+    def release(self, now: float) -> None:
+        """The end of `hold`, told after the spools."""
+        self.held_for = ""
+        self._look_again(now)  # what was asked during the hold found nothing
+
+    def read_anew(self, now: float) -> None:
+        """Forget what is ready, and read all from disk once more: other entries may be tried now than before."""
+        for queue in self._queues.values():
+            queue.leave_on_disk()
+        self._look_again(now)
+
+    def _look_again(self, now: float) -> None:
+        """What the disk said before is not what it says now."""
+        for queue in self._queues.values():
+            queue.left_behind = True
+            if queue.disk is Disk.KNOWN:
+                queue.disk = Disk.MAYBE
+        self._finder.note(now)
+        self._sweep = list(self._queues.values())
+
+    def use_purse(self, purse: Purse | None) -> None:
+        """From now on every entry in a transaction takes an Email of this purse; None: it needs none."""
+        self._unpaid = set()
+        if purse is not None and self.purse is None:
+            flying = [entry for queue in self._queues.values() for entry in queue.flying]
+            self._unpaid.update(map(entry_id, flying))
+        self.purse = purse
+        self.paid()
+
+    def paid(self) -> None:
+        """Emails came, or none are needed any more: as many queues as can use them go on."""
+        many = len(self._penniless) if self.purse is None else self.purse.left
+        for queue in list(islice(self._penniless, many)):
+            del self._penniless[queue]
+            self._mark(queue)
+
+    @property
+    def lacks_emails(self) -> bool:
+        """Whether some queue could deliver if it had one."""
+        return bool(self._penniless)
+
     def _start_over(self, key: QueueKey, now: float) -> None:
         state = QueueState(key)
         self._actions.append(actions.Postpone(state))
@@ -538,6 +607,9 @@ class Scheduler(Connecting):
         if queue.is_recalling:
             return
         until = self._rests_until(queue)
+        if self.held_for:
+            self._rest(queue, max(until, now), now)
+            return
         if until > now and (queue.state.paused or not queue.connections):
             self._rest(queue, until, now)
             return

@@ -114,7 +114,8 @@ class Trouble(Memory):
         return Failed(a_reply(451, EXPIRY_STATUS, text), local=True)
 
     def _age(self, message: Message, now: float) -> float:
-        return now - message.received_at - (self.licence_held_s - message.licence_held_s)
+        held_s = self.licence_held_s(message.spool, now) - message.licence_held_s
+        return now - message.received_at - held_s
 
 
 def is_of_the_queue(outcome: Deferred | Failed) -> bool:

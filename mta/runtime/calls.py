@@ -7,7 +7,7 @@ say, so that a method is written once and called the same way from near and far.
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 import msgspec
 import structlog
@@ -19,6 +19,12 @@ from mta.runtime.messages import Answer, Call, Fault
 logger = structlog.get_logger()
 
 MAX_ASKED = 10_000  # questions under way; more is a fault of ours
+
+
+class Sender(Protocol):
+    """The way back to who asked."""
+
+    def send(self, message: object) -> None: ...
 
 
 class CallFailed(Exception):
@@ -80,13 +86,13 @@ class Answerer:
             str, tuple[Callable[..., Coroutine[Any, Any, Any]], dict[str, Any]]
         ] = {}
 
-    def take(self, call: Call, link: Link) -> None:
+    def take(self, call: Call, link: Sender) -> None:
         """Begin to answer; the answer goes out over `link` whenever it is there."""
         task = asyncio.get_running_loop().create_task(self._answer(call, link))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, call: Call, link: Link) -> None:
+    async def _answer(self, call: Call, link: Sender) -> None:
         try:
             method, kinds = self._method(call.method)
             arguments = {

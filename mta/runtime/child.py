@@ -38,6 +38,7 @@ class Child:
         self.asker = Asker()
         self.pid = 0
         self.spools: tuple[tuple[int, str], ...] = ()
+        self.last_events: dict[str, int] = {}  # of its spools, when it began
         self.clients = 0  # as last heard
         self._nursery = nursery
         self._clock = clock
@@ -93,7 +94,8 @@ class Child:
                 f"{self.kind} {self.number} ended with {self._died.result()} at its start"
             )
         self._heard_at = self._clock.now()
-        self.spools = self._started.result().spools
+        started = self._started.result()
+        self.spools, self.last_events = started.spools, started.last_events
         self.is_serving = self.is_running
 
     async def died(self) -> int:

@@ -18,11 +18,21 @@ import structlog
 from mta.config.load import Settings
 from mta.io.clock import Clock
 from mta.model.errors import SpoolError
-from mta.runtime.calls import CallFailed
+from mta.runtime.calls import Answerer, CallFailed
 from mta.runtime.child import Child
 from mta.runtime.desk import Desk
 from mta.runtime.governor import Governor
-from mta.runtime.messages import Start, Told
+from mta.runtime.license import Entitlement
+from mta.runtime.license_office import LicenseOffice
+from mta.runtime.messages import (
+    AskEmails,
+    Call,
+    Entitled,
+    GivenEmails,
+    ReturnEmails,
+    Start,
+    Told,
+)
 from mta.runtime.nursery import Nursery
 from mta.runtime.process import EVENTS, cores
 from mta.runtime.remote_front import RemoteFront
@@ -48,8 +58,11 @@ class Crew:
         nursery: Nursery,
         governor: Governor,
         clock: Clock,
+        office: LicenseOffice,
     ) -> None:
         self._settings = settings
+        self._office = office
+        self._counting = Answerer(office.counting)
         self._nursery = nursery
         self._governor = governor
         self._clock = clock
@@ -64,6 +77,7 @@ class Crew:
         nursery.on_lost = self._nursery_lost
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         governor.on_wanted(self._wanted)
+        office.on_change = self._entitle
 
     async def start(self) -> None:
         """Start every process. Raises SpoolError or OSError; what was started is the caller's to `stop`."""
@@ -88,6 +102,10 @@ class Crew:
         """The follower process."""
         return self._follower
 
+    def spools(self) -> list[str]:
+        """The UUIDs of all spools."""
+        return [uuid for worker in self._workers for _, uuid in worker.spools]
+
     def processes(self) -> dict[str, int]:
         """The pid of each process that runs, by its name."""
         pids = {"nursery": self._nursery.pid}
@@ -104,10 +122,13 @@ class Crew:
         takes = desk.takes
 
         def take(message: Any) -> None:
-            if isinstance(message, Told):
-                self._tell_others(child, message)
-            else:
-                takes[type(message)](message)
+            match message:
+                case Told():
+                    self._tell_others(child, message)
+                case AskEmails() | ReturnEmails():
+                    self._emails(child, message)
+                case _:
+                    takes[type(message)](message)
 
         try:
             start = self._start_of(self._spools[child.number])
@@ -115,6 +136,10 @@ class Crew:
         except BaseException:  # raised again: a desk is closed with its worker
             desk.close()
             raise
+        if self._office.till is not None:
+            self._office.till.serves(child.number, child.last_events)
+        if self._office.entitlement is not start.entitlement:
+            child.send(Entitled(self._office.entitlement))  # it changed while the worker began
         self.on_room()
 
     async def _bear_follower(self, child: Child | None = None) -> None:
@@ -124,12 +149,20 @@ class Crew:
             for worker in self._workers:
                 self._connect_events(worker)
 
-        await self._follower.bear(self._start_of(spools), lambda message: None, once_born)
+        def take(message: Any) -> None:
+            if isinstance(message, Call):
+                self._counting.take(message, self._follower)
+
+        await self._follower.bear(self._start_of(spools), take, once_born)
 
     def _start_of(self, spools: Sequence[int]) -> Start:
         owns_core = len(self._workers) >= cores()
         settings = pickle.dumps(self._settings)
-        return Start(settings, tuple(spools), self._clock.offset, owns_core)
+        entitlement = self._office.entitlement
+        is_counted = self._office.counting is not None
+        return Start(
+            settings, tuple(spools), self._clock.offset, owns_core, entitlement, is_counted
+        )
 
     def _connect_events(self, worker: Child) -> None:
         """A new connection between this worker and the follower, if both are there."""
@@ -149,6 +182,8 @@ class Crew:
                 status = await child.died()
                 if child is not self._follower:
                     self._desks[child.number].close()
+                    if self._office.till is not None:
+                        self._office.till.died(child.number)
                 if self._is_stopping:
                     return
                 if self._clock.now() - began > WELL_S:
@@ -183,6 +218,19 @@ class Crew:
     def _wanted(self, key: str, waiting: int, yielding: int) -> None:
         for desk in self._desks.values():
             desk.wanted(key, waiting, yielding)
+
+    def _entitle(self, entitlement: Entitlement) -> None:
+        for worker in self._workers:
+            worker.send(Entitled(entitlement))
+
+    def _emails(self, worker: Child, message: AskEmails | ReturnEmails) -> None:
+        till = self._office.till
+        if isinstance(message, ReturnEmails):
+            if till is not None:
+                till.give_back(worker.number, message.count)
+        else:
+            count = 0 if till is None else till.take(worker.number, message.count)
+            worker.send(GivenEmails(message.number, count))
 
     def _tell_others(self, teller: Child, message: Told) -> None:
         for worker in self._workers:

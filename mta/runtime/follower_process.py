@@ -21,8 +21,9 @@ from mta.io.clock import Clock
 from mta.io.door import Door
 from mta.io.link import Link
 from mta.model.errors import SpoolError
-from mta.runtime.calls import Answerer
-from mta.runtime.messages import Beat, Call, Start, Started, of_supervisor
+from mta.runtime.calls import Answerer, Asker
+from mta.runtime.counting import FarCounting
+from mta.runtime.messages import Answer, Beat, Call, Fault, Start, Started, of_supervisor
 from mta.runtime.process import EVENTS, EXIT_OK, EXIT_TEMPFAIL, log_as_told, tune_collector
 from mta.runtime.records import LocalRecords
 from mta.spool.words import SpoolLocked
@@ -57,6 +58,8 @@ class FollowerProcess:
         self._link_sock, self._door_sock = link, door
         self._link = Link(of_supervisor, self._received, self._lost)
         self._answerer = Answerer(_Answers(self))
+        self._asker = Asker()
+        self._asker.link = self._link
         self._start_message: asyncio.Future[Start] = self._loop.create_future()
         self._ending = asyncio.Event()
         self._gone = asyncio.Event()
@@ -117,7 +120,8 @@ class FollowerProcess:
         if not await sources.all_named(NAMED_S):
             logger.error("accounting starts without some spools", spools=sources.unnamed)
         sources.on_new_spool = self._meet_new_spool
-        records = LocalRecords(settings, sources.named, Clock(start.clock_offset))
+        counting = FarCounting(self._asker) if start.is_counted else None
+        records = LocalRecords(settings, sources.named, Clock(start.clock_offset), counting)
         await self._open_alone(records)
         self._records = records
         self.following.set()
@@ -154,6 +158,8 @@ class FollowerProcess:
         match message:
             case Call():
                 self._answerer.take(message, self._link)
+            case Answer() | Fault():
+                self._asker.answered(message)
             case Start() if not self._start_message.done():
                 self._start_message.set_result(message)
             case _:
@@ -165,6 +171,7 @@ class FollowerProcess:
             self._loop.call_later(BEAT_S, self._beat)
 
     def _lost(self) -> None:
+        self._asker.lost(self._link)
         self._gone.set()
         self.end()
 

@@ -73,7 +73,10 @@ class WorkerFront:
             "loop_lag_max_ms": round(lag.max * 1000, 2),
             "free_bytes": free.free_bytes if free else None,
             "intake": "open" if refusal is None else str(refusal),
-            "licence": "lab" if worker.settings.server.lab else "unlimited",
+            "licence": "lab"
+            if worker.settings.server.lab
+            else str(worker.enforcement.entitlement.state),
+            "licence_hold": worker.enforcement.hold,
         }
 
     async def metrics(self) -> Row:

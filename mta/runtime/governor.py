@@ -52,6 +52,8 @@ class Governor:
         self._answers: list[Callback] = []
         self._wanted: Callable[[str, int, int], None] | None = None
         self._is_posted = False
+        self._watched = ""
+        self._peak = 0
         self._wake_at = float("inf")
         self._quotas: dict[tuple[str, float], tuple[int, int]] = {}
 
@@ -114,6 +116,15 @@ class Governor:
     def used(self, key: str) -> int:
         """How many leases hold this key now (for `status` and tests)."""
         return self._limits.used(key)
+
+    def watch(self, key: str) -> None:
+        """Remember the most leases that held this key at once, for `take_peak`."""
+        self._watched = key
+
+    def take_peak(self) -> int:
+        """The most since the last time."""
+        peak, self._peak = self._peak, self._limits.used(self._watched)
+        return max(peak, self._peak)
 
     @property
     def waiting(self) -> int:
@@ -270,6 +281,8 @@ class Governor:
             self._rates.pop(number, None)
             if granted is not None:
                 granted(number)
+        if self._watched:
+            self._peak = max(self._peak, self._limits.used(self._watched))
         now = self._clock.now()
         for number, given in served:
             taker, rates = self._asks.pop(number)

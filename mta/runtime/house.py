@@ -12,7 +12,7 @@ import structlog
 from mta.ingress.collect import IntakeMemory
 from mta.model.reply import Reply, a_reply
 from mta.model.units import format_size
-from mta.runtime.license import UNLIMITED, Entitlement
+from mta.runtime.license import LAB, Entitlement, Injection
 from mta.smtp import replies
 from mta.spool.words import FreeSpace
 
@@ -21,7 +21,13 @@ logger = structlog.get_logger()
 RECORDS_BEHIND = a_reply(
     452, "4.3.1", "The records of earlier mail are not written yet, try again later"
 )
-NOT_LICENSED = a_reply(451, "4.7.0", "The licence of this server does not allow taking mail now")
+# What the door says for the licence; clients are told no reason, `sluice license status` tells it.
+OF_THE_LICENCE = {
+    Injection.OPEN: None,
+    Injection.UNTIL_FULL: None,  # held in the spool; `min_free` ends it with 452 4.3.1
+    Injection.REFUSED: a_reply(451, "4.7.0", "The licence of this server allows no mail now"),
+    Injection.STANDBY: a_reply(421, "4.3.2", "This server is a standby, try the active one"),
+}
 
 
 class MeasuredSpool(Protocol):
@@ -45,16 +51,27 @@ class House:
         self.min_free = min_free
         self._memory = memory
         self._records_behind = records_behind
-        self.entitlement: Entitlement = UNLIMITED
+        self._entitlement: Entitlement = LAB
+        self._closed: Reply | None = None  # by the licence
         self.free: FreeSpace | None = None
         self.low_because = ""
+
+    @property
+    def entitlement(self) -> Entitlement:
+        """What the licence allows now."""
+        return self._entitlement
+
+    def entitle(self, entitlement: Entitlement) -> None:
+        """The licence allows this from now on."""
+        self._entitlement = entitlement
+        self._closed = OF_THE_LICENCE[entitlement.injection]
 
     def refusal(self) -> Reply | None:
         """Why no mail is taken now; None: it is."""
         if self.low_because or self._memory.is_full:
             return replies.NO_SPACE
-        if not self.entitlement.inject:
-            return NOT_LICENSED
+        if self._closed is not None:
+            return self._closed
         return RECORDS_BEHIND if self._records_behind() else None
 
     def look_at_disk(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mta.model.units import Rate
+from mta.runtime.license import LAB, Entitlement
 
 # Spelt out: msgspec reads types at run time, and a NamedTuple is an array to it.
 Keys = tuple[tuple[str, int], ...]
@@ -55,6 +56,8 @@ class Start(_Message):
     spools: tuple[int, ...]  # of a worker: its own first, then those it adopted
     clock_offset: float
     owns_core: bool = False  # there are as many workers as cores
+    entitlement: Entitlement = LAB
+    is_counted: bool = False  # deliveries are told to the licence
 
 
 class Granted(_Message):
@@ -76,6 +79,19 @@ class QuotaAnswer(_Message):
 
     ask: int
     is_granted: bool
+
+
+class Entitled(_Message):
+    """The licence allows this from now on."""
+
+    entitlement: Entitlement
+
+
+class GivenEmails(_Message):
+    """So many Emails are the worker's, of those it asked for; perhaps none."""
+
+    ask: int
+    count: int
 
 
 class Wanted(_Message):
@@ -106,6 +122,7 @@ class Started(_Message):
     """The process serves; its spools are open. `spools`: (number, UUID)."""
 
     spools: tuple[tuple[int, str], ...] = ()
+    last_events: dict[str, int] = {}  # by UUID: the last that an earlier life has committed
 
 
 class Beat(_Message):
@@ -167,8 +184,31 @@ class AskQuotas(_Message):
     wanted: Rates
 
 
+class AskEmails(_Message):
+    """`EmailSource.ask`."""
+
+    number: int
+    count: int
+
+
+class ReturnEmails(_Message):
+    """`EmailSource.give_back`."""
+
+    count: int
+
+
 FromSupervisor = (
-    Call | Answer | Fault | Start | Granted | GrantedTokens | QuotaAnswer | Wanted | Told
+    Call
+    | Answer
+    | Fault
+    | Start
+    | Granted
+    | GrantedTokens
+    | GivenEmails
+    | Entitled
+    | QuotaAnswer
+    | Wanted
+    | Told
 )
 FromProcess = (
     Call
@@ -183,6 +223,8 @@ FromProcess = (
     | AskTokens
     | ReturnTokens
     | AskQuotas
+    | AskEmails
+    | ReturnEmails
     | Told
 )
 

@@ -6,6 +6,7 @@ of questions.
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from mta.control.faces import ServerFace, WorkerFace
 from mta.io.http import HttpServer, Page
 from mta.metrics.catalogue import Snapshot
 from mta.metrics.render import CONTENT_TYPE, render
+from mta.runtime.license import State
 
 logger = structlog.get_logger()
 
@@ -70,8 +72,33 @@ async def _numbers_of(worker: WorkerFace) -> Snapshot | None:
 def _server_snapshot(status: dict[str, Any]) -> Snapshot:
     followers = status.get("followers", [])
     return {
+        **_license_snapshot(status.get("license", {})),
         "build_info": {status["version"]: 1},
         "uptime_seconds": status["uptime_s"],
         "follower_waiting_events": {each["name"]: each["waiting"] for each in followers},
         "follower_up": {each["name"]: int(not each["trouble"]) for each in followers},
+    }
+
+
+def _license_snapshot(license: dict[str, Any]) -> Snapshot:
+    """What is not known, or makes no sense under this licence, is not shown."""
+    if license.get("lab", True):
+        return {}
+    connections, volume = license["connections"], license.get("volume") or {}
+    report, clock = license.get("report") or {}, license.get("clock") or {}
+    ends = [datetime.fromisoformat(each["expires_at"]) for each in license.get("licenses", ())]
+    now = clock.get("now", 0.0)
+    is_known = bool(ends and now)
+    return {
+        "license_state": {str(each): int(each == license["state"]) for each in State},
+        "license_expires_seconds": min(ends).timestamp() - now if is_known else None,
+        "license_connections_in_use": connections["in_use"],
+        "license_connections_limit": connections["limit"],
+        "license_connections_peak": connections["peak"],
+        "license_volume_used": volume.get("used"),
+        "license_volume_limit": volume.get("quota"),
+        "license_volume_lease_left": volume.get("left"),
+        "license_report_age_seconds": report.get("age"),
+        "license_report_tries": report.get("tries"),
+        "license_clock_offset_seconds": clock.get("offset"),
     }

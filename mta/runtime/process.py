@@ -7,6 +7,7 @@ from mta.config.load import Settings
 from mta.io.log import set_up_log
 
 EXIT_OK = 0
+EXIT_RUNNING = 3  # another server uses the same licences
 EXIT_TEMPFAIL = 75  # EX_TEMPFAIL: a new start may help
 EXIT_CONFIG = 78  # EX_CONFIG
 

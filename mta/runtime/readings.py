@@ -69,7 +69,7 @@ class Readings:
         }
 
     def _of_the_spools(self) -> Snapshot:
-        spooled = self._spooled
+        spooled, is_held = self._spooled, bool(self._worker.enforcement.hold)
 
         def total(read: Callable[[Spooled], int]) -> int | None:
             return sum(map(read, spooled)) if spooled else None
@@ -80,6 +80,7 @@ class Readings:
             "due_recipients": total(lambda each: each.due),
             "deferred_recipients": total(lambda each: each.deferred),
             "held_recipients": total(lambda each: each.held),
+            "license_hold_messages": total(lambda each: each.messages) if is_held else 0,
             "queues": total(lambda each: each.queues),
             "spool_bytes": total(lambda each: each.size_bytes),
         }

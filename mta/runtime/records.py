@@ -28,9 +28,12 @@ from mta.follow.follower import (
     Pruning,
 )
 from mta.follow.inbox import Numbered
+from mta.follow.volume import NAME as VOLUME
+from mta.follow.volume import VolumeCursors, VolumeSink
 from mta.io.clock import Clock
 from mta.model.errors import SpoolError
 from mta.runtime.calls import Asker, CallFailed
+from mta.runtime.counting import Counting, LoopMeter
 from mta.spool.database import Lock
 
 logger = structlog.get_logger()
@@ -62,8 +65,16 @@ class Records(Protocol):
 class LocalRecords:
     """`Records` in threads of this process. Sources are subscribed to, and so used, on the loop."""
 
-    def __init__(self, settings: Settings, sources: Iterable[EventSource], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sources: Iterable[EventSource],
+        clock: Clock,
+        counting: Counting | None = None,
+    ) -> None:
+        """`counting`: who counts deliveries for the licence; None in lab mode, where nobody does."""
         self._settings = settings
+        self._counting = counting
         self._sources = list(sources)
         self._clock = clock
         self._lock: Lock | None = None
@@ -74,7 +85,8 @@ class LocalRecords:
         """See `Records`; SpoolLocked if another process follows still."""
         await asyncio.to_thread(self._open)
         assert self._cursors is not None
-        pruning = Pruning()
+        names = [f"accounting.{rules.name}" for rules in self._settings.accounting]
+        pruning = Pruning([*names, *[VOLUME] * (self._counting is not None)])
         followers = {
             rules.name: Follower(
                 f"accounting.{rules.name}",
@@ -86,11 +98,19 @@ class LocalRecords:
             )
             for rules in self._settings.accounting
         }
+        if self._counting is not None:
+            followers[VOLUME] = await self._volume_follower(self._counting, pruning)
         if not followers:
             prune_unread(self._sources)
         limit = self._settings.server.max_event_bytes
         self._followers = Followers(followers, self._sources, limit)
         self._followers.start()
+
+    async def _volume_follower(self, counting: Counting, pruning: Pruning) -> Follower:
+        sink = VolumeSink()
+        meter = LoopMeter(counting, asyncio.get_running_loop())
+        cursors = VolumeCursors(sink, meter, await meter.known())
+        return Follower(VOLUME, sink, self._sources, cursors, self._clock, pruning)
 
     @property
     def is_behind(self) -> bool:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from mta.config.load import Settings
 from mta.io.clock import Clock
 from mta.runtime.crew import share_spools
+from mta.runtime.emails import NearEmails
 from mta.runtime.front import WorkerFront
 from mta.runtime.governor import Governor
+from mta.runtime.license_office import LicenseOffice
 from mta.runtime.process import cores
 from mta.runtime.watch import Watch
 from mta.runtime.worker import Worker
@@ -22,7 +24,9 @@ BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
 class Solo:
     """A crew of one, on this loop."""
 
-    def __init__(self, settings: Settings, *, governor: Governor, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, *, governor: Governor, clock: Clock, office: LicenseOffice
+    ) -> None:
         """Opens the spools: raises SpoolError."""
         own, *adopted = share_spools(settings.server.spool_dir, 1)[0]
         self.worker = Worker(
@@ -32,7 +36,13 @@ class Solo:
             clock=clock,
             adopted=adopted,
             owns_core=cores() == 1,
+            entitlement=office.entitlement,
+            emails=None if office.till is None else NearEmails(office.till, own),
         )
+        office.on_change = self.worker.entitle
+        if office.till is not None:
+            spools = self.worker.spools.values()
+            office.till.serves(own, {each.uuid: each.start.last_event for each in spools})
         self.broken = self.worker.broken
         self.fronts = [WorkerFront(self.worker)]
         self.on_room: Callable[[], None] = lambda: None
@@ -50,6 +60,10 @@ class Solo:
         """Serve an accepted connection."""
         self.worker.adopt(sock, listener)
         return True
+
+    def spools(self) -> list[str]:
+        """The UUIDs of all spools."""
+        return [each.uuid for each in self.worker.spools.values()]
 
     def processes(self) -> dict[str, int]:
         """None but the supervisor's own."""

@@ -3,8 +3,8 @@
 With one worker all of it lives in one process (`Solo`); with more, each worker and the followers have processes of their own
 (`Crew`), forked from a nursery that is opened before there is a loop. Here nothing depends on which.
 
-Exit codes: 0 stopped as asked, 75 the spool failed and a restart may help (EX_TEMPFAIL), 78 the configuration is wrong
-(EX_CONFIG).
+Exit codes: 0 stopped as asked, 3 another process uses this server's licences (its PID is in the log), 75 the spool failed and a
+restart may help (EX_TEMPFAIL), 78 the configuration is wrong (EX_CONFIG).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.control.license_verbs import LicenseVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.verbs import Verbs, WorkerFace
@@ -36,11 +37,19 @@ from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
+from mta.runtime.license import (
+    AlreadyRunning,
+    OpenGuard,
+    check_reporting,
+    open_guard,
+)
+from mta.runtime.license_office import LicenseOffice
 from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
 from mta.runtime.process import (
     EXIT_CONFIG,
     EXIT_OK,
+    EXIT_RUNNING,
     EXIT_TEMPFAIL,
     SWITCH_INTERVAL_S,
     cores,
@@ -76,7 +85,7 @@ FIXED = (
 )
 
 
-def run(config: Path) -> int:
+def run(config: Path, open_guard: OpenGuard = open_guard) -> int:
     """Serve until told to stop; the exit code. The configuration's mistakes go to standard error."""
     try:
         settings = load(config)
@@ -95,7 +104,7 @@ def run(config: Path) -> int:
         lives = {"worker": worker_process.live, "follower": follower_process.live}
         nursery = open_nursery(lives, not_theirs=passed)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return uvloop.run(Supervisor(config, settings, count, nursery, passed).serve())
+    return uvloop.run(Supervisor(config, settings, count, nursery, passed, open_guard).serve())
 
 
 class CrewFace(Protocol):
@@ -111,6 +120,8 @@ class CrewFace(Protocol):
     def adopt(self, sock: socket.socket, listener: int) -> bool: ...
 
     def processes(self) -> dict[str, int]: ...
+
+    def spools(self) -> list[str]: ...
 
     async def reload(self, settings: Settings) -> None: ...
 
@@ -131,6 +142,7 @@ class Supervisor:
         count: int = 1,
         nursery: Nursery | None = None,
         passed: Sequence[socket.socket] = (),
+        open_guard: OpenGuard = open_guard,
     ) -> None:
         """`count` workers; with more than one they are born in `nursery`. `passed`: listening sockets of the service manager."""
         self.config = config
@@ -142,6 +154,8 @@ class Supervisor:
         self._count = count
         self._nursery = nursery
         self._passed = passed
+        self._open_guard = open_guard
+        self._office: LicenseOffice | None = None
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
         self._notifier = Notifier()
@@ -158,6 +172,10 @@ class Supervisor:
             self._nursery.attach()
         try:
             await self._start()
+        except AlreadyRunning as error:
+            logger.error("cannot start", reason=str(error), pid=error.pid)
+            await self._abandon()
+            return EXIT_RUNNING
         except (SpoolError, OSError, ConfigError) as error:
             logger.error("cannot start", reason=str(error))
             await self._abandon()
@@ -183,7 +201,9 @@ class Supervisor:
         self.governor.restore(self._quotas.read())
         addresses = [rules.address for rules in settings.listeners]
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
+        await self._start_licence()
         await self._start_crew()
+        self.office.spools(self.crew.spools())
         await self._start_control()
         await self._start_metrics()
         self._open_listeners()
@@ -208,16 +228,35 @@ class Supervisor:
         for rules in self.settings.accounting:
             make_directory(Path(rules.path).parent, 0o755)
 
+    async def _start_licence(self) -> None:
+        settings = self.settings
+        guard = None if settings.server.lab else self._open_guard(settings)
+        self._office = LicenseOffice(guard, self.governor, self.clock)
+        await self._office.start()
+        check_reporting(settings, await self._office.kinds())
+
+    @property
+    def office(self) -> LicenseOffice:
+        """What the licence allows; there from the start on."""
+        assert self._office is not None
+        return self._office
+
     async def _start_crew(self) -> None:
         settings, governor, clock = self.settings, self.governor, self.clock
         if self._nursery is None:
-            self._crew = solo = Solo(settings, governor=governor, clock=clock)
-            self._records = LocalRecords(settings, list(solo.worker.spools.values()), clock)
+            self._crew = solo = Solo(settings, governor=governor, clock=clock, office=self.office)
+            spools = list(solo.worker.spools.values())
+            self._records = LocalRecords(settings, spools, clock, self.office.counting)
             await self._records.start()
             await solo.start()
             return
         crew = Crew(
-            settings, count=self._count, nursery=self._nursery, governor=governor, clock=clock
+            settings,
+            count=self._count,
+            nursery=self._nursery,
+            governor=governor,
+            clock=clock,
+            office=self.office,
         )
         crew.on_room = self._room
         self._crew = crew
@@ -233,6 +272,7 @@ class Supervisor:
     async def _start_control(self) -> None:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
+        LicenseVerbs(self.office).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
         await self._control.start()
 
@@ -260,6 +300,8 @@ class Supervisor:
             await self._records.stop()
         if self._crew is not None:
             await self._crew.end()
+        if self._office is not None:
+            await self._office.stop()
         self._let_go()
 
     # -- run ------------------------------------------------------------------------------------
@@ -298,6 +340,7 @@ class Supervisor:
         if self._records is not None:
             await self._records.stop()
         await self.crew.end()
+        await self.office.stop()
         self._let_go()
         logger.info("stopped")
 
@@ -332,11 +375,13 @@ class Supervisor:
             "config": str(self.config),
             "listeners": [each.address for each in self.settings.listeners],
             "followers": await self._records.status(),
+            "license": await self.office.status(),
         }
 
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
         settings = await asyncio.to_thread(load, self.config)
+        check_reporting(settings, await self.office.kinds())
         fixed = _fixed_changes(self.settings, settings)
         if fixed:
             raise ConfigError(fixed)
@@ -391,6 +436,8 @@ def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
     """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
     changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
     keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
+    if old.license != new.license:
+        keys.append("license")
     if old.metrics != new.metrics:
         keys.append("metrics.address")
     if [each.address for each in old.listeners] != [each.address for each in new.listeners]:

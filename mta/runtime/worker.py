@@ -37,10 +37,14 @@ from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
+from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import Scheduler
 from mta.queue.stalls import Stalls
+from mta.runtime.emails import EmailSource, NoEmails
+from mta.runtime.enforcement import Enforcement
 from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
+from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.remote_governor import WorkerGovernor
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
@@ -90,6 +94,8 @@ class Worker:
         adopted: Sequence[int] = (),
         vfs: str | None = None,
         owns_core: bool = False,
+        entitlement: Entitlement = LAB,
+        emails: EmailSource | None = None,
     ) -> None:
         """`adopted`: the numbers of further spools to empty. `owns_core`: there are as many workers as cores, and threads for
         signatures would only take turns with the loop. Raises SpoolError if a spool cannot be opened.
@@ -109,6 +115,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._prepared: tuple[Settings, KeyRing, list[Listener]] | None = None
         self._build(adopted)
+        self._license(entitlement, emails or NoEmails())
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -156,6 +163,23 @@ class Worker:
         )
         self.listeners = make_listeners(settings)
         self._build_egress()
+
+    def _license(self, entitlement: Entitlement, emails: EmailSource) -> None:
+        self.enforcement = Enforcement(
+            house=self.house,
+            scheduler=self.scheduler,
+            dispatcher=self.dispatcher,
+            spools=self.spools,
+            emails=emails,
+            clock=self.clock,
+            lab=self.settings.server.lab,
+        )
+        self.enforcement.entitle(entitlement, self.settings.book, self.listeners)
+
+    def entitle(self, entitlement: Entitlement) -> None:
+        """The licence allows this from now on."""
+        self.enforcement.entitle(entitlement, self.settings.book, self.listeners)
+        self.dispatcher.kick()
 
     def _open_spools(self, numbers: Sequence[int]) -> dict[int, Spool]:
         """All or none of them."""
@@ -227,6 +251,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(PURSE_LOOK_S, self.enforcement.look)),
             self._loop.create_task(self._every(STALL_LOOK_S, self._look_for_stalls)),
             self._loop.create_task(self._sweep()),
         ]
@@ -281,8 +306,8 @@ class Worker:
         self.intake.keyring = keyring
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
-        self.dispatcher.book = settings.book
-        self.scheduler.new_book(settings.book, self.clock.now())
+        self.enforcement.greet(listeners)
+        self.enforcement.use(settings.book)
         self.dispatcher.kick()
 
     # -- what happens ---------------------------------------------------------------------------
@@ -314,7 +339,7 @@ class Worker:
     def _accepted(self, draft: Draft) -> None:
         self.counts.recipients_in += len(draft.entries)
         self.counts.bytes_in += draft.message.size
-        self.scheduler.add(draft.entries, self.clock.now())
+        self.scheduler.add(self.enforcement.may_try(draft.entries), self.clock.now())
         self.dispatcher.kick()
 
     def _kick(self) -> None:
@@ -365,7 +390,7 @@ class Worker:
         """Deliver what is due, at most so long and while it is wanted; nothing new is taken meanwhile."""
         self.smtp.take_no_more()
         until = self._loop.time() + within_s
-        while self._loop.time() < until and is_wanted():
+        while self._loop.time() < until and is_wanted() and not self.enforcement.hold:
             # What is in flight is due until its outcome is on disk; idle connections are not waited for.
             asked = [asyncio.wrap_future(spool.counts()) for spool in self.spools.values()]
             if not any(counts.due for counts in await asyncio.gather(*asked)):
@@ -429,12 +454,11 @@ def make_keyring(rules: Sequence[DkimRules]) -> KeyRing:
 def make_listeners(settings: Settings) -> list[Listener]:
     """The listeners of a configuration that has been checked."""
     server = settings.server
-    banner = "ESMTP Sluice" + (" LAB" if server.lab else "")
     return [
         Listener(
             rules,
             hostname=server.hostname,
-            banner=banner,
+            banner=banner_of(LAB, lab=server.lab),
             context=(
                 server_context(rules.tls_cert, rules.tls_key)
                 if rules.tls is not ListenerTls.NONE

@@ -25,10 +25,14 @@ from mta.io.door import Door
 from mta.io.link import Link
 from mta.model.errors import ConfigError, SpoolError
 from mta.runtime.calls import Answerer
+from mta.runtime.emails import FarEmails
 from mta.runtime.front import WorkerFront
+from mta.runtime.license import Entitlement
 from mta.runtime.messages import (
     Beat,
     Call,
+    Entitled,
+    GivenEmails,
     Granted,
     GrantedTokens,
     QuotaAnswer,
@@ -76,6 +80,8 @@ class WorkerProcess:
         self._worker: Worker
         self._pulse: SpoolPulse
         self._adopted = 0  # connections that came through the door, ever
+        self._entitlement: Entitlement | None = None  # told later than by `Start`
+        self._is_built = False
         self._is_stopped = False
 
     async def serve(self, link_sock: socket.socket, door_sock: socket.socket) -> int:
@@ -84,6 +90,7 @@ class WorkerProcess:
         self._ending, self._started = loop.create_future(), loop.create_future()
         self._link = Link(of_supervisor, self._take, self._lost)
         self._governor = RemoteGovernor(self._link)
+        self._emails = FarEmails(self._link)
         await self._link.open(link_sock)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -102,7 +109,8 @@ class WorkerProcess:
         beats = loop.create_task(self._beat())
         tune_collector()
         spools = tuple((number, spool.uuid) for number, spool in self._worker.spools.items())
-        self._link.send(Started(spools))
+        last = {each.uuid: each.start.last_event for each in self._worker.spools.values()}
+        self._link.send(Started(spools, last))
         code = await self._until_the_end()
         beats.cancel()
         watch.stop()
@@ -119,8 +127,11 @@ class WorkerProcess:
             clock=Clock(start.clock_offset),
             adopted=[number for number in start.spools if number != self.number],
             owns_core=start.owns_core,
+            entitlement=self._entitlement or start.entitlement,
+            emails=self._emails,
         )
         self._pulse = SpoolPulse(list(self._worker.spools.values()), self._worker.clock)
+        self._is_built = True
 
     async def _until_the_end(self) -> int:
         worker = self._worker
@@ -182,10 +193,19 @@ class WorkerProcess:
                 self._governor.wanted(message)
             case Told():
                 self._governor.told(message)
+            case GivenEmails():
+                self._emails.given(message)
+            case Entitled():
+                self._entitle(message.entitlement)
             case Call():
                 self._answerer.take(message, self._link)
             case Start() if not self._started.done():
                 self._started.set_result(message)
+
+    def _entitle(self, entitlement: Entitlement) -> None:
+        self._entitlement = entitlement
+        if self._is_built:
+            self._worker.entitle(entitlement)
 
     def _lost(self) -> None:
         """The supervisor is gone. What is in flight may end; nothing new begins without a governor."""

@@ -88,6 +88,8 @@ class WorkerQueues:
                 in_flight=in_flight,
                 connections=scheduler.connections_of(key),
             )
+            if scheduler.held_for:
+                row.update(mode="held", reason=f"licence hold: {scheduler.held_for}")
         return rows
 
 

@@ -389,6 +389,9 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
             values.append(
                 pattern.replace("[", "[[]").replace("?", "[?]") if "*" in pattern else pattern
             )
+    if wanted.hold_reason:
+        terms.append("substr(r.hold_reason, 1, ?) = ?")
+        values += (len(wanted.hold_reason), wanted.hold_reason)
     if wanted.older_than_s:
         terms.append("m.received_at <= ?")
         values.append(now - wanted.older_than_s)

@@ -526,7 +526,9 @@ class Spool:
                 now=self.clock.now(),
                 max_crashes=self._max_crashes,
             )
-            writer = Writer(connection, skip_events=0 if found.start.clean else SKIP_AFTER_CRASH)
+            skip = 0 if found.start.clean else SKIP_AFTER_CRASH
+            writer = Writer(connection, skip_events=skip)
+            found.start.last_event = writer.last_event - skip
             queries = Queries(
                 connection,
                 writer,

@@ -58,6 +58,7 @@ class Filter:
     entry: int = 0
     older_than_s: float = 0.0
     held: bool | None = None
+    hold_reason: str = ""  # how the reason of a held entry begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +140,4 @@ class Start:
     repeated: int = 0  # entries that were in flight
     poison: list[int] = field(default_factory=list)  # entries now held
     removed_bodies: int = 0  # body files no message names
+    last_event: int = 0  # the last that is in the table, or was before it was pruned

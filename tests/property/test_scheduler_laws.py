@@ -104,6 +104,17 @@ class Scheduling(RuleBasedStateMachine):
         self.world.scheduler.new_book(self.world.book, self.world.time)
         self.world.kick()
 
+    @rule(holds=st.booleans())
+    def the_licence_holds_or_releases(self, holds: bool) -> None:
+        if holds:
+            self.world.hold()
+        else:
+            self.world.release()
+
+    @rule(emails=st.sampled_from([None, 0, 1, 7, 500]))
+    def the_licence_is_metered_or_not(self, emails: int | None) -> None:
+        self.world.meter(emails)
+
     @invariant()
     def laws_hold(self) -> None:
         if hasattr(self, "world"):
@@ -114,6 +125,9 @@ class Scheduling(RuleBasedStateMachine):
             return
         world = self.world
         world.after_each = None
+        world.release()
+        world.run(1.0)
+        world.meter(None)
         world.run(1.0)
         world.check_nothing_forgotten()
         world.heal()

@@ -27,7 +27,7 @@ CONFIG = """\
 hostname = "mta.test.example"
 spool_dir = "{disk}/spool"
 control_socket = "control.sock"
-lab = true
+lab = {lab}
 min_free = "{min_free}"
 {server}
 
@@ -69,6 +69,7 @@ class Daemon:
         environment: Mapping[str, str] | None = None,
         disk: Path | None = None,
         min_free: str = "16M",
+        lab: bool = True,
         command: Sequence[str] = (sys.executable, "-m", "mta"),
     ) -> None:
         """The texts are lines of TOML for the sections of that name; `default` says where mail goes (`hosts` …).
@@ -91,6 +92,7 @@ class Daemon:
                 more=more,
                 disk=self.disk,
                 min_free=min_free,
+                lab=str(lab).lower(),
             )
         )
 

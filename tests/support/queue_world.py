@@ -16,6 +16,7 @@ from mta.model.units import Rate
 from mta.policy.rules import BUILT_IN, Demand, Place, QueuePolicy, VmtaRules
 from mta.queue import actions
 from mta.queue.actions import Candidate, QueueState, Route
+from mta.queue.purse import Purse
 from mta.queue.queue import Disk, entry_id
 from mta.queue.scheduler import Options, Scheduler
 from mta.runtime.governor import Governor
@@ -141,6 +142,10 @@ class World:
         self._disk_free = START
         self._wake = float("inf")
         self.after_each: Callable[[], None] | None = None
+        self.is_held = False  # the licence holds: spools say that nothing is due
+        self.emails: int | None = None  # of the licence's volume, with nobody; None: not metered
+        self.emails_taken = 0  # in transactions
+        self.emails_used = 0
         self.kick()
 
     # The clock and the loop
@@ -231,6 +236,64 @@ class World:
         row = self.rows.pop(number)
         return self._of_queue[row.key].pop(number)
 
+    # The licence
+
+    def hold(self) -> None:
+        self.is_held = True
+        self.scheduler.hold("no licence")
+        self.kick()
+
+    def release(self) -> None:
+        if self.is_held:
+            self.is_held = False
+            self.scheduler.release(self.time)
+            self.kick()
+
+    def meter(self, emails: int | None) -> None:
+        """So many Emails may be delivered from now on; None: any number."""
+        before, self.emails = self.emails, emails
+        if emails is None:
+            self.scheduler.use_purse(None)
+        elif before is None:
+            self.emails_taken = self.emails_used = 0
+            self._emails_in_all = emails
+            self._purse = Purse(self._ask_emails, self._emails_come_back)
+            self.scheduler.use_purse(self._purse)
+            self._unpaid = set(self._flying_numbers())
+            self._look_at_purse(self._purse)
+        else:
+            self.emails = before + emails
+            self._emails_in_all += emails
+        self.kick()
+
+    def _ask_emails(self, count: int) -> None:
+        purse = self._purse
+
+        def answer() -> None:
+            if self.emails is None or purse is not self._purse:
+                return
+            given = min(count, self.emails)
+            self.emails -= given
+            purse.given(given)
+            self.scheduler.paid()
+
+        self.after(0.001, answer)
+
+    def _emails_come_back(self, count: int) -> None:
+        assert self.emails is not None
+        self.emails += count
+
+    def _look_at_purse(self, purse: Purse) -> None:
+        if self.emails is None or purse is not self._purse:
+            return
+        purse.look(self.time)
+        if self.scheduler.lacks_emails:
+            purse.want()
+        self.after(0.5, lambda: self._look_at_purse(purse))
+
+    def _flying_numbers(self) -> list[int]:
+        return [entry.number for q in self.scheduler._queues.values() for entry in q.flying]
+
     # Actions
 
     def _do(self, action: actions.Action) -> None:
@@ -264,6 +327,7 @@ class World:
         self.governor.release(action.lease, False)
 
     def _openconnection(self, action: actions.OpenConnection) -> None:
+        assert not self.is_held, "nobody is called while the licence holds"
         number, temper = action.connection, self.tempers[action.key.domain]
         self.leases[number], self.keys[number] = action.lease, action.key
         self.connects.append((self.time, action.key))
@@ -299,8 +363,10 @@ class World:
         batch = self.scheduler.next_batch(number, self.time)
         if batch is None:
             return
+        assert not self.is_held, "nothing is begun while the licence holds"
         self.busy.add(number)
         entries = batch.entries
+        self.emails_taken += len(entries) if self.emails is not None else 0
         assert len({entry.message.number for entry in entries}) == 1
         assert len(entries) <= self.book.queue_policy.max_recipients_per_message
         for entry in entries:
@@ -317,6 +383,11 @@ class World:
             outcome = self.tempers[entry.key.domain].outcome(entry)
             if outcome is CLOSING or outcome is DEAD:
                 lost = outcome
+            if self.emails is not None and entry.number in self._unpaid:
+                self._unpaid.discard(entry.number)
+            elif self.emails is not None:
+                self.emails_taken -= 1
+                self.emails_used += isinstance(outcome, Delivered)
             if isinstance(outcome, Delivered):
                 self.delivered[entry.number] += 1
                 self.delivered_at[entry.number] = self.time
@@ -368,6 +439,8 @@ class World:
         self.on_disk(read)
 
     def _refill(self, action: actions.Refill) -> None:
+        is_held = self.is_held
+
         def read() -> None:
             rows = sorted(
                 self._of_queue[action.key].values(),
@@ -375,6 +448,8 @@ class World:
             )
             due = [row for row in rows if row.due <= self.time][: action.limit]
             later = next((row.due for row in rows if row.due > self.time), None)
+            if is_held:
+                due, later = [], None
             entries = [self._entry(row) for row in due]
             # Later than settles that are committed after it: what it shows may be gone.
             self.after(
@@ -396,6 +471,10 @@ class World:
         )
 
     def _finddue(self, action: actions.FindDue) -> None:
+        if self.is_held:
+            self.on_disk(lambda: self.soon(lambda: self.scheduler.found([], None, self.time)))
+            return
+
         def read() -> None:
             rows = sorted(
                 (due, key)
@@ -452,6 +531,7 @@ class World:
     def check(self) -> None:
         """What must hold at every moment between two events."""
         self._check_limits()
+        self._check_emails()
         for row in self.rows.values():
             self._rests[row.key] = max(self._rests.get(row.key, 0.0), self._site_until(row.key))
         queues = self.scheduler._queues
@@ -474,6 +554,12 @@ class World:
         assert total is None or len(self.keys) <= total
         for name in ("server", "server|unproven"):
             assert total is None or self.governor.used(name) <= total
+
+    def _check_emails(self) -> None:
+        if self.emails is not None:
+            assert self.emails >= 0 and self._purse.left >= 0 and self.emails_taken >= 0
+            known = self.emails + self._purse.left + self.emails_taken + self.emails_used
+            assert known == self._emails_in_all, "an Email is in one place"
 
     def check_nothing_forgotten(self) -> None:
         """With the disk at rest: every entry has somebody who will look at it."""

@@ -420,3 +420,18 @@ def test_killed_at_every_step_each_event_stands_in_the_files_once(tmp_path: Path
         for file in path.glob("acct-*.csv"):
             assert re.fullmatch(r"acct-2019-02-0[89]-\d{4}\.csv", file.name)
     assert step > 60
+
+
+def test_what_a_follower_still_to_be_built_has_not_read_is_not_pruned(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    first = room.follower("fast")
+    room.deliver(50)
+    settle(first)
+    assert room.spool.pruned == 50
+    room.deliver(50, offer=False)
+    room.pruning = Pruning(["fast", "slow"])
+    again = room.follower("fast")
+    settle(again)
+    assert room.spool.pruned == 50  # nobody knows yet where the slow one stands
+    settle(room.follower("slow"))
+    assert room.spool.pruned == 100

@@ -142,7 +142,7 @@ def test_what_expires_in_a_dead_queue_is_given_up_all_of_it() -> None:
 def test_time_of_a_licence_hold_does_not_count_for_expiry() -> None:
     world = a_world(expire_after=7200.0)
     world.tempers["one.test"] = Temper(connect=DEAD)
-    world.scheduler.licence_held_s = 7000.0
+    world.scheduler.licence_held_s = lambda _spool, _now: 7000.0
     world.put_on_disk("one.test", 3, age=7200.0)
     world.run(20)
     assert len(world.rows) == 3

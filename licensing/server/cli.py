@@ -1,0 +1,313 @@
+"""The vendor's commands for the server: `serve`, and what its people ask a running one. `sluice-license` mounts `app`."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from licensing.errors import LicenseError
+from licensing.server.admin_client import AdminClient
+from licensing.server.serve import ServeOptions, run, tls_context
+from licensing.server.signer import Signer, credential, load_signer
+from licensing.trust import Trust
+
+EX_CONFIG = 78
+KEY_CREDENTIAL = "server-online.pem"
+
+app = typer.Typer(no_args_is_help=True, help="The licence server, and its operator's commands.")
+node_app = typer.Typer(no_args_is_help=True, help="Servers that have a seat.")
+lease_app = typer.Typer(no_args_is_help=True, help="Blocks of Emails in the hands of nodes.")
+finding_app = typer.Typer(no_args_is_help=True, help="What does not fit: rewinds, forks, clones.")
+app.add_typer(node_app, name="node")
+app.add_typer(lease_app, name="lease")
+app.add_typer(finding_app, name="finding")
+
+Server = Annotated[
+    str, typer.Option("--server", envvar="SLUICE_LICENSE_SERVER", help="URL of the admin port.")
+]
+Cert = Annotated[
+    Path,
+    typer.Option(
+        "--cert", envvar="SLUICE_LICENSE_CERT", help="Your certificate, PEM.", exists=True
+    ),
+]
+Key = Annotated[
+    Path,
+    typer.Option("--cert-key", envvar="SLUICE_LICENSE_CERT_KEY", help="Its key, PEM.", exists=True),
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option("--ca", envvar="SLUICE_LICENSE_CA", help="Who signed the server's certificate."),
+]
+License = Annotated[str, typer.Option("--license", help="Id of the licence.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the server said, as JSON.")]
+
+
+# -- serving ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    db: Annotated[Path, typer.Option(help="The books; made if missing.")],
+    tls_cert: Annotated[Path, typer.Option(help="Certificate chain of both ports, PEM.")],
+    tls_key: Annotated[Path, typer.Option(help="Its key, PEM.")],
+    delegation: Annotated[Path, typer.Option(help="The delegation of the server-online key.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"The server-online key, PKCS8 PEM; without it the systemd credential {KEY_CREDENTIAL}."
+        ),
+    ] = None,
+    passphrase: Annotated[
+        str | None, typer.Option(envvar="SLUICE_LICENSE_PASSPHRASE", help="Of the key.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The vendor's root; without it the one built in.")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="ADDRESS:PORT for nodes.")] = "0.0.0.0:8443",
+    admin_listen: Annotated[
+        str | None, typer.Option(help="ADDRESS:PORT for the vendor's people; needs --admin-ca.")
+    ] = None,
+    admin_ca: Annotated[
+        Path | None, typer.Option(help="Who signs the certificates of the vendor's people, PEM.")
+    ] = None,
+    latest_version: Annotated[str, typer.Option(help="Told to nodes as available.")] = "",
+    recover: Annotated[
+        bool, typer.Option("--recover", help="The books were restored from a backup.")
+    ] = False,
+) -> None:
+    """Answer nodes until SIGTERM. Exit 75: the disk failed, 78: a setting is wrong."""
+
+    try:
+        if (admin_listen is None) != (admin_ca is None):
+            raise LicenseError("admin", "--admin-listen and --admin-ca belong together")
+        trust = _trust(root)
+        options = ServeOptions(
+            database=db,
+            listen=_address(listen),
+            tls=tls_context(tls_cert, tls_key),
+            admin_listen=_address(admin_listen) if admin_listen else None,
+            admin_tls=tls_context(tls_cert, tls_key, admin_ca) if admin_ca else None,
+            latest_version=latest_version,
+            recover=recover,
+        )
+        signer = _signer(key, delegation, passphrase, trust)
+        status = _run_on_uvloop(run(options, signer, trust))
+    except LicenseError as error:
+        _complain(error)
+        raise typer.Exit(EX_CONFIG) from None
+    raise typer.Exit(status)
+
+
+def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> int:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _trust(root: Path | None) -> Trust:
+    if root is None:
+        return Trust.built_in()
+    try:
+        # Not `is_named`: this is the vendor's own machine, and what it believes binds no customer.
+        return Trust.load(root.read_bytes())
+    except OSError as error:
+        raise LicenseError("root", f"the root {root} cannot be read: {error}") from error
+
+
+def _signer(key: Path | None, delegation: Path, passphrase: str | None, trust: Trust) -> Signer:
+    path = key or credential(KEY_CREDENTIAL)
+    if path is None:
+        raise LicenseError(
+            "key", f"say --key FILE, or give the service the credential {KEY_CREDENTIAL}"
+        )
+    return load_signer(path, delegation, passphrase, trust.roots_after(1))
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise LicenseError("listen", f"{text} is not ADDRESS:PORT")
+    return host.strip("[]"), int(port)
+
+
+# -- asking -------------------------------------------------------------------------------------------
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="A licence made by `issue` or `renew`.", exists=True)
+    ],
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+) -> None:
+    """Tell the server of a licence. A higher revision goes to its nodes with their next report."""
+    client = AdminClient(server, cert, cert_key, ca)
+    _show(_asked(lambda: client.post("licenses", file.read_bytes())), True)
+
+
+@app.command()
+def usage(
+    license: License,
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    since: Annotated[str | None, typer.Option(help="First UTC day, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last UTC day.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Emails of a licence by UTC day, over all its nodes."""
+    client = AdminClient(server, cert, cert_key, ca)
+    found = _asked(lambda: client.get("usage", license=license, since=since, until=until))
+    if as_json:
+        _show(found, True)
+        return
+    rows = [{"day": day, "emails": emails} for day, emails in found["days"].items()]
+    _show([*rows, {"day": "all", "emails": found["emails"]}], False)
+
+
+@node_app.command("list")
+def node_list(
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    license: Annotated[str | None, typer.Option("--license", help="Only of this licence.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who has a seat."""
+    client = AdminClient(server, cert, cert_key, ca)
+    found = _asked(lambda: client.get("nodes", license=license))
+    columns = (
+        "activation_id",
+        "license_id",
+        "label",
+        "server_class",
+        "seats",
+        "version",
+        "last_seen",
+    )
+    _show(found if as_json else _only(found, columns), as_json)
+
+
+@node_app.command("release")
+def node_release(
+    activation: str, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
+) -> None:
+    """Free a seat. Its leases stay reserved until `lease reclaim`."""
+    client = AdminClient(server, cert, cert_key, ca)
+    _show(_asked(lambda: client.post(f"nodes/{activation}/release")), True)
+
+
+@lease_app.command("list")
+def lease_list(
+    license: License,
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """The open leases of a licence."""
+    client = AdminClient(server, cert, cert_key, ca)
+    found = _asked(lambda: client.get("leases", license=license))
+    columns = ("id", "activation_id", "period", "emails", "used", "use_until")
+    _show(found if as_json else _only(found, columns), as_json)
+
+
+@lease_app.command("reclaim")
+def lease_reclaim(
+    lease: str,
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    assume_used: Annotated[
+        bool,
+        typer.Option(
+            "--assume-used", help="Count the rest as used, until its node says otherwise."
+        ),
+    ] = False,
+) -> None:
+    """Take back what is left of a lease whose node is gone."""
+    client = AdminClient(server, cert, cert_key, ca)
+    body = json.dumps({"assume_used": assume_used}).encode()
+    _show(_asked(lambda: client.post(f"leases/{lease}/reclaim", body)), True)
+
+
+@finding_app.command("list")
+def finding_list(
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    license: Annotated[str | None, typer.Option("--license", help="Only of this licence.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Findings, the open ones first."""
+    client = AdminClient(server, cert, cert_key, ca)
+    found = _asked(lambda: client.get("findings", license=license))
+    columns = (
+        "id",
+        "code",
+        "license_id",
+        "activation_id",
+        "times",
+        "last_at",
+        "cleared_by",
+        "detail",
+    )
+    _show(found if as_json else _only(found, columns), as_json)
+
+
+@finding_app.command("clear")
+def finding_clear(
+    finding: int, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
+) -> None:
+    """Settle a finding; one of moved seats allows ten more moves."""
+    client = AdminClient(server, cert, cert_key, ca)
+    _show(_asked(lambda: client.post(f"findings/{finding}/clear")), True)
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except LicenseError as error:
+        _complain(error)
+        raise typer.Exit(1) from None
+
+
+def _complain(error: LicenseError) -> None:
+    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+
+
+def _only(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in columns} for row in rows]
+
+
+def _show(found: Any, as_json: bool) -> None:
+    console = Console()
+    if as_json:
+        console.print_json(json.dumps(found))
+        return
+    if not found:
+        console.print("none")
+        return
+    table = Table(*found[0])
+    for row in found:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

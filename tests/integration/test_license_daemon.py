@@ -1,0 +1,161 @@
+"""The whole of it but for the vendor's server: a real daemon, the real guard, licences as a vendor signs them.
+
+Installed by the operator's verb while the server runs; the vendor cannot be reached, so a licence is PENDING and good for 72 h.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from licensing.model import Kind
+from mta.control.protocol import ControlError
+from tests.scenario.stage import Letter, Stage, hand_in, kinds, wait_until
+from tests.support.daemon import Daemon
+from tests.support.vendor import Vendor
+from tests.support.vendored import LICENSE, vendored_daemon
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+TERM = {
+    "issued_at": NOW - timedelta(days=2),
+    "not_before": NOW - timedelta(days=1),
+    "expires_at": NOW + timedelta(days=300),
+    "terminate_at": NOW + timedelta(days=330),
+}
+
+
+@contextmanager
+def vendored(place: Path, vendor: Vendor, **settings: Any) -> Iterator[Daemon]:
+    daemon = vendored_daemon(place, vendor, **settings)
+    try:
+        daemon.start()
+        yield daemon
+        assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
+        assert daemon.stop() == 0, daemon.log[-4000:]
+        assert "Traceback" not in daemon.log, daemon.log[-4000:]
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+def state(daemon: Daemon) -> str:
+    found: str = daemon.ask("license.status")["state"]
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_licence_is_installed_while_the_server_runs_and_held_mail_flows(
+    tmp_path: Path, workers: int
+) -> None:
+    vendor = Vendor()
+    with Stage() as stage:
+        host = stage.witness()
+        default, server = f'hosts = ["{host.host}"]', f"workers = {workers}"
+        with vendored(tmp_path, vendor, default=default, server=server) as daemon:
+            assert state(daemon) == "unlicensed"
+            bad = Vendor().file(Kind.STANDARD_SERVER, **TERM).decode()
+            with pytest.raises(ControlError):
+                daemon.ask("license.install", text=bad)
+            assert state(daemon) == "unlicensed"
+            text = vendor.file(Kind.STANDARD_SERVER, quantity=2, **TERM).decode()
+            answer = daemon.ask("license.install", text=text)
+            assert answer["kind"] == "standard_server"
+            wait_until(
+                lambda: state(daemon) == "pending", lambda: str(daemon.ask("license.status"))
+            )
+            hand_in(daemon, [Letter((f"m{n}@d{n}.example",)) for n in range(50)])
+            host.wait_for(50)
+            found = daemon.ask("status")["license"]
+            assert found["connections"]["limit"] == 6
+            assert 1 <= found["connections"]["peak"] <= 6
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_before_its_activation_a_volume_licence_gives_exactly_its_start_block(
+    tmp_path: Path, workers: int
+) -> None:
+    vendor, block = Vendor(), 120
+    plain = vendor.license(Kind.VOLUME, **TERM)
+    volume = plain.limits.volume
+    assert volume is not None
+    lease = msgspec.structs.replace(volume.lease, min=block)
+    limits = msgspec.structs.replace(
+        plain.limits, volume=msgspec.structs.replace(volume, lease=lease)
+    )
+    (tmp_path / "license.d").mkdir()
+    (tmp_path / "license.d" / "volume.lic").write_bytes(
+        vendor.file(Kind.VOLUME, limits=limits, **TERM)
+    )
+    with Stage() as stage:
+        host = stage.witness()
+        with vendored(
+            tmp_path, vendor, default=f'hosts = ["{host.host}"]', server=f"workers = {workers}"
+        ) as daemon:
+            hand_in(daemon, [Letter((f"m{n}@d{n % 9}.example",)) for n in range(300)])
+            host.wait_for(block)
+            wait_until(
+                lambda: state(daemon) == "over_limit", lambda: str(daemon.ask("license.status"))
+            )
+            daemon.kill()
+            daemon.start()
+            wait_until(
+                lambda: state(daemon) == "over_limit", lambda: str(daemon.ask("license.status"))
+            )
+            wait_until(
+                lambda: daemon.ask("license.usage")["counted"] == block,
+                lambda: str(daemon.ask("license.usage")),
+            )
+            assert len(host.recipients) == block
+            assert kinds(daemon.records())["d"] == block
+            assert daemon.totals()["queued_recipients"] == 300 - block
+
+
+def test_a_root_of_ones_own_opens_a_development_licence_and_no_other(tmp_path: Path) -> None:
+    ours = Vendor(production=False)
+    root = tmp_path / "own-root.json"
+    root.write_bytes(ours.root_bytes)
+    with Stage() as stage:
+        host = stage.witness()
+        with plain_daemon(tmp_path, f'{LICENSE}root = "own-root.json"\n', host.host) as d:
+            with pytest.raises(ControlError):
+                d.ask("license.install", text=ours.file(Kind.ENTERPRISE_SERVER, **TERM).decode())
+            d.ask("license.install", text=ours.file(Kind.DEVELOPMENT, **TERM).decode())
+            wait_until(lambda: state(d) == "pending", lambda: str(d.ask("license.status")))
+            hand_in(d, [Letter(("a@example.test",))])
+            host.wait_for(1)
+            (taken,) = host.mailbox.of("a@example.test")
+            assert taken.data.lower().startswith(b"x-sluice-license: development")
+
+
+@contextmanager
+def plain_daemon(place: Path, license: str, host: str) -> Iterator[Daemon]:
+    """`sluice run` as it is, with nothing put in its place."""
+    daemon = Daemon(place, lab=False, default=f'hosts = ["{host}"]', more=license)
+    try:
+        daemon.start()
+        yield daemon
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+def test_a32_a_second_server_under_the_same_licences_ends_with_3_and_names_the_first(
+    tmp_path: Path,
+) -> None:
+    vendor = Vendor()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    shared = LICENSE.replace('"license"', f'"{tmp_path}/license"')
+    default = 'hosts = ["127.0.0.1:9"]'
+    with vendored(tmp_path / "one", vendor, default=default, license=shared) as first:
+        second = vendored_daemon(tmp_path / "two", vendor, default=default, license=shared)
+        second.start(wait=False)
+        assert second.wait_for_exit() == 3
+        assert f"process {first.pid}" in second.log
