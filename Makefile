@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-compiled check soak bench bench-quick format reference clean
+.PHONY: run license-demo test test-compiled check soak bench bench-quick format reference clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +13,9 @@ $(VENV)/.installed: pyproject.toml
 
 run: $(VENV)/.installed          ## the demo: a simulated internet and a real Sluice
 	$(BIN)/sluice demo
+
+license-demo: $(VENV)/.installed ## a licence from its keys to its last Email and on, with a real vendor
+	$(BIN)/python -m demo.license_chain
 
 check: $(VENV)/.installed        ## format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -28,7 +31,7 @@ test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has
 	rm -rf build/compiled build/wheel
 	SLUICE_COMPILE=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
-	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config docs systemd tests build/compiled
+	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config demo docs systemd tests build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 2 -m 'not soak and not serial'
 
 soak: $(VENV)/.installed         ## the long counts

@@ -26,14 +26,14 @@ from licensing.installation import Installation, load_trust, open_installation
 from licensing.ledger import LedgerThread
 from licensing.meter import Counted, Delivered, Meter
 from licensing.notices import Channel, Log, Mail, Notices, Webhook, of_the_vendor
-from licensing.options import GuardOptions, Surroundings
+from licensing.options import GuardOptions, SendMail, Surroundings
 from licensing.purse import Purse
 from licensing.seats import ContactOptions
 from licensing.selection import Installed, Selection
 from licensing.upkeep import Event, Upkeep
 from licensing.verbs import Verbs
 
-__all__ = ["Delivered", "Guard", "GuardOptions", "Surroundings"]
+__all__ = ["Delivered", "Guard", "GuardOptions", "SendMail", "Surroundings"]
 
 TICK_S = 1.0
 READ_EVERY_S = 60.0  # licence files are looked at again
@@ -283,8 +283,9 @@ class Guard(Verbs):
         found: list[Channel] = [Log()]
         if options.notify_url:
             found.append(Webhook(options.notify_url, proxy=options.proxy))
-        if options.notify_email and send is not None:
-            found.append(Mail(send, options.notify_email))
+        if send is not None:
+            # A channel for each: who had it is not sent it again because another did not.
+            found.extend(Mail(send, (each,)) for each in options.notify_email)
         return found
 
     async def changed(self) -> None:

@@ -24,7 +24,8 @@ logger = structlog.get_logger()
 MAX_WAITING = 100  # notices on their way; beyond that the oldest is left to log and banner
 WEBHOOK_TIMEOUT_S = 10.0
 MAIL_TIMEOUT_S = 30.0
-PAUSES_S = (1.0, 5.0, 30.0)  # between the tries of one channel
+# Between the tries of one channel: a connection that broke is there again soon, a host that greylists wants minutes.
+PAUSES_S = (1.0, 5.0, 30.0, 300.0, 1_800.0)
 SUBJECT_WORDS = {"info": "for your information", "warn": "please look", "error": "please act"}
 
 
@@ -245,7 +246,10 @@ class Notices:
     @property
     def failures(self) -> dict[str, int]:
         """How many notices did not get through, by channel."""
-        return {lane.channel.name: lane.failures for lane in self._lanes}
+        found: Counter[str] = Counter()
+        for lane in self._lanes:
+            found[lane.channel.name] += lane.failures
+        return dict(found)
 
     def tell(self, remarks: Iterable[Remark], now: float) -> None:
         """Put what is due on its way; returns at once. `now`: seconds since 1970."""

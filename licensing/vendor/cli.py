@@ -66,3 +66,7 @@ if _is_there(SERVER):
 def main() -> None:
     """The entry point of `sluice-license`."""
     app()
+
+
+if __name__ == "__main__":
+    main()

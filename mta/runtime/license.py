@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
 from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
-from licensing.guard import GuardOptions
+from licensing.guard import GuardOptions, SendMail, Surroundings
 from licensing.installation import AlreadyRunning, kinds_installed, load_trust
 from licensing.model import Kind
 from mta import __version__
@@ -30,6 +30,7 @@ __all__ = [
     "LicenseError",
     "OpenGuard",
     "Remark",
+    "SendMail",
     "Stamp",
     "State",
     "banner_of",
@@ -101,12 +102,12 @@ class Guard(Protocol):
         """All that an operator may know, as JSON has it."""
 
 
-OpenGuard = Callable[[Settings], Guard]
+OpenGuard = Callable[[Settings, SendMail | None], Guard]
 
 
-def open_guard(settings: Settings) -> Guard:
-    """The guard of a server with this configuration; nothing is read before its `start`."""
-    return LicensingGuard(guard_options(settings))
+def open_guard(settings: Settings, send_mail: SendMail | None) -> Guard:
+    """The guard of a server with this configuration; nothing is read before its `start`. `send_mail` carries its notices."""
+    return LicensingGuard(guard_options(settings), Surroundings(send_mail=send_mail))
 
 
 def guard_options(settings: Settings) -> GuardOptions:

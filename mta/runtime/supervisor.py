@@ -35,6 +35,7 @@ from mta.io.notify import Notifier
 from mta.model.errors import ConfigError, Problem, SpoolError
 from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
+from mta.runtime.courier import Courier
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
 from mta.runtime.license import (
@@ -230,7 +231,8 @@ class Supervisor:
 
     async def _start_licence(self) -> None:
         settings = self.settings
-        guard = None if settings.server.lab else self._open_guard(settings)
+        courier = Courier(lambda: self.settings, self.governor, self.clock)
+        guard = None if settings.server.lab else self._open_guard(settings, courier.carry)
         self._office = LicenseOffice(guard, self.governor, self.clock)
         await self._office.start()
         check_reporting(settings, await self._office.kinds())
