@@ -9,23 +9,20 @@ thread touches the file (`LedgerThread`). The ledger never sees an address, a me
 
 import asyncio
 import contextlib
-import gzip
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import apsw
 import msgspec
 
+from licensing.archive import export
 from licensing.books import Books, Times, day_of, unacknowledged_days
 from licensing.errors import LicenseError
-from licensing.files import sync_folder
 
 VERSION = 1
 # `MIGRATIONS[n]` brings a ledger of version n to n + 1; they only ever append.
@@ -85,25 +82,6 @@ def chain_hash(prev: str, record: bytes) -> str:
 def genesis(activation_id: str, node_pub: str, reason: str) -> str:
     """What the first record of a chain follows."""
     return hashlib.sha256(f"{activation_id}{node_pub}{reason}".encode()).hexdigest()
-
-
-def export(archive: Path, rows: list[tuple[int, float, str, str, str, str]]) -> None:
-    """Append records to the files of their months, JSON lines, compressed and synced. Told twice, they stand there twice."""
-    archive.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for month, group in groupby(rows, key=lambda row: day_of(row[1])[:7].replace("-", "")):
-        lines = [
-            msgspec.json.encode(
-                {"seq": seq, "kind": kind, "record": record, "prev": prev, "hash": digest}
-            )
-            for seq, _, kind, record, prev, digest in group
-        ]
-        path = archive / f"ledger-{month}.jsonl.gz"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "ab") as file:
-            file.write(gzip.compress(b"\n".join(lines) + b"\n"))
-            file.flush()
-            os.fsync(file.fileno())
-    sync_folder(archive)
 
 
 class Ledger:
