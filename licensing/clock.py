@@ -20,6 +20,7 @@ STEP_S = 600.0  # a wall clock so far off has been set, it has not drifted
 AGREEMENT_S = 86_400.0  # so long must a wall clock that is ahead say the same
 UNSEEN_S = 3_600.0  # nobody looked for so long: no agreement is known of that time
 BEHIND_NOTICE_S = 86_400.0
+FRESH_S = 60.0  # an answer comes within seconds; the HTTP client gives up before
 
 CLOCK_STEP = "clock_step"
 
@@ -89,10 +90,16 @@ class TrustedClock:
         self._note_step()
         return shown
 
-    def signed(self, server_time: float) -> None:
-        """The vendor's signed time, of an answer to a request of this node that has come just now. It may set the clock back."""
-        reading = self._read()
+    def signed(self, server_time: float, *, asked_at: float) -> None:
+        """The vendor's signed time, of an answer to what this node asked at `asked_at` (trusted time; 0: long ago).
+
+        An answer to a question asked just now may set the clock back. One that was delayed, on its way or on purpose, only says
+        that it is not earlier: else answers kept in a drawer would give a licence its term again.
+        """
+        now, reading = self.now(), self._read()
         at = max(server_time, self._state.floor)
+        if at < now and not 0 <= now - asked_at <= FRESH_S:
+            return
         self._state = ClockState(
             base=at,
             shown=at,

@@ -315,8 +315,8 @@ class Contact:
             final=final,
         )
 
-    def _signed_time(self, server_time: float) -> float:
-        self._home.clock.signed(float(server_time))
+    def _signed_time(self, server_time: float, asked_at: float) -> float:
+        self._home.clock.signed(float(server_time), asked_at=asked_at)
         return self._home.clock.now()
 
     async def _after_ack(self, reporter: Reporter) -> None:

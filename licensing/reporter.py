@@ -90,11 +90,11 @@ class Reporter:
         key: NodeIdentity,
         opener: Callable[[], Opener],
         allowance: Allowance | None,
-        signed_time: Callable[[float], float],
+        signed_time: Callable[[float, float], float],
         chance: random.Random,
         told: Callable[[str, str], None],
     ) -> None:
-        """`signed_time(t)` tells the clock the vendor's time and gives the trusted one; `told` hears of events."""
+        """`signed_time(t, asked_at)` tells the clock the vendor's time and gives the trusted one; `told` hears of events."""
         self._books, self._ledger, self._thread = books, ledger, thread
         self._wire, self._key, self._opener = wire, key, opener
         self._allowance = allowance
@@ -262,7 +262,7 @@ class Reporter:
             report.seq,
         ):
             raise LicenseError("reply", "this is the acknowledgement of another report")
-        now = self._signed_time(ack.server_time)
+        now = self._signed_time(ack.server_time, self._asked_at)
         before = books.acked.days if books.acked.epoch == report.epoch else {}
         days = {**before, **(report.days or {})}
         books.acked = AckedFigures(
@@ -307,7 +307,7 @@ class Reporter:
             if self._present is not None:
                 self._retry_at = here.times.trusted
                 return Outcome.BEHIND
-        now = self._signed_time(grant.server_time)
+        now = self._signed_time(grant.server_time, self._asked_at)
         self._told(
             "new_epoch",
             f"{grant.reason}: the vendor had counted {closed.cum} up to report {closed.seq} of epoch {closed.epoch};"

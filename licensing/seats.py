@@ -105,6 +105,7 @@ class Seats:
         return until < ends and until - now < RENEW_BEFORE_S
 
     async def activate(self, each: Installed) -> Activation:
+        asked_at = self._home.clock.now()
         request = await self.make_request(each)
         try:
             answer = await statements.ask_online(
@@ -116,7 +117,7 @@ class Seats:
                     self._told("activation_refused", str(error))
                 self.refusals[_id(each)] = str(error)
             raise
-        return await self.take(each, answer)
+        return await self.take(each, answer, asked_at=asked_at)
 
     async def make_request(self, each: Installed) -> Envelope:
         home = self._home
@@ -135,7 +136,9 @@ class Seats:
         await home.save()
         return request
 
-    async def take(self, each: Installed, envelope: Envelope) -> Activation:
+    async def take(
+        self, each: Installed, envelope: Envelope, *, asked_at: float = 0.0
+    ) -> Activation:
         home, books = self._home, self._home.books
         found = statements.read_activation(
             envelope, home.store.trust, each.license, home.key.id, books.requests
@@ -143,7 +146,7 @@ class Seats:
         path = self._activation_path(each)
         make_private_folder(path.parent)
         await asyncio.to_thread(write_atomically, path, encode_envelope(envelope))
-        home.clock.signed(float(found.server_time))
+        home.clock.signed(float(found.server_time), asked_at=asked_at)
         books.requests.remove(found.in_reply_to)
         self.activations[_id(each)] = found
         self.refusals.pop(_id(each), None)

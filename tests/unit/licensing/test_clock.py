@@ -108,7 +108,7 @@ def test_signed_time_confirms_a_clock_that_is_ahead() -> None:
     clock = TrustedClock(machine.read)
     machine.wall_error = 0.0
     assert clock.now() == MOMENT - YEAR_S
-    clock.signed(machine.true)
+    clock.signed(machine.true, asked_at=clock.now())
     assert clock.now() == machine.true
 
 
@@ -117,10 +117,29 @@ def test_signed_time_may_set_the_clock_back() -> None:
     machine.wall_error = YEAR_S
     clock = TrustedClock(machine.read)
     assert clock.now() == MOMENT + YEAR_S
-    clock.signed(machine.true)
+    clock.signed(machine.true, asked_at=clock.now())
     assert clock.now() == MOMENT
     machine.passes(60)
     assert clock.now() == MOMENT + 60
+
+
+@pytest.mark.parametrize("kept_s", [61.0, 300 * 86_400.0])
+def test_an_answer_from_a_drawer_does_not_set_the_clock_back(kept_s: float) -> None:
+    machine = MachineTime()
+    clock = TrustedClock(machine.read)
+    asked_at, answered = clock.now(), machine.true
+    machine.passes(kept_s)
+    for at in (asked_at, 0.0):
+        clock.signed(answered, asked_at=at)
+        assert clock.now() == machine.true
+
+
+def test_a_late_answer_still_says_that_it_is_not_earlier() -> None:
+    machine = MachineTime()
+    machine.wall_error = -YEAR_S
+    clock = TrustedClock(machine.read)
+    clock.signed(machine.true, asked_at=0.0)
+    assert clock.now() == machine.true
 
 
 def test_it_is_never_before_a_statement_of_the_vendor_was_issued() -> None:
@@ -131,7 +150,7 @@ def test_it_is_never_before_a_statement_of_the_vendor_was_issued() -> None:
     machine.passes(5)
     assert clock.now() == MOMENT + 5
     for _ in range(2):
-        clock.signed(MOMENT - YEAR_S)
+        clock.signed(MOMENT - YEAR_S, asked_at=clock.now())
         assert clock.now() == MOMENT
         machine.passes(60)
         assert clock.now() == MOMENT + 60
