@@ -32,6 +32,9 @@ VERSION = 1
 MIGRATIONS: dict[int, str] = {}
 
 CACHE_KB = 65_536  # 10,000 nodes with their last reports fit
+CHECKPOINT_PAGES = (
+    4_000  # 16 MB of log: copied back every few seconds at the steady rate, not twice a second
+)
 STATEMENTS = 128  # of the statement cache: all of ours
 KEPT_EVIDENCE_DAYS = 400  # as long as the nodes keep theirs (C6)
 
@@ -113,6 +116,7 @@ def open_books(path: Path | str) -> apsw.Connection:
             "trusted_schema = OFF",
             "temp_store = MEMORY",
             f"cache_size = -{CACHE_KB}",
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         _migrate(connection, path)
