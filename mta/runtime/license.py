@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
 from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
-from licensing.guard import GuardOptions
+from licensing.guard import GuardOptions, Surroundings
 from licensing.installation import AlreadyRunning, kinds_installed, load_trust
 from licensing.model import Kind
+from licensing.options import SendMail
 from mta import __version__
 from mta.config.load import Settings
 from mta.model.errors import ConfigError, Problem
@@ -101,12 +102,12 @@ class Guard(Protocol):
         """All that an operator may know, as JSON has it."""
 
 
-OpenGuard = Callable[[Settings], Guard]
+OpenGuard = Callable[[Settings, SendMail], Guard]
 
 
-def open_guard(settings: Settings) -> Guard:
+def open_guard(settings: Settings, send_mail: SendMail | None = None) -> Guard:
     """The guard of a server with this configuration; nothing is read before its `start`."""
-    return LicensingGuard(guard_options(settings))
+    return LicensingGuard(guard_options(settings), Surroundings(send_mail=send_mail))
 
 
 def guard_options(settings: Settings) -> GuardOptions:
