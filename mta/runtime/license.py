@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from licensing.checks import installed_licenses
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
 from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
 from licensing.guard import GuardOptions, Surroundings
-from licensing.installation import AlreadyRunning, kinds_installed, load_trust
+from licensing.installation import AlreadyRunning, load_trust
 from licensing.model import Kind
 from licensing.options import SendMail
 from mta import __version__
@@ -145,7 +146,7 @@ def installed_kinds(settings: Settings) -> frozenset[str]:
     rules = settings.license
     try:
         trust = load_trust(Path(rules.root) if rules.root else None)
-        return frozenset(kinds_installed(Path(rules.dir), trust))
+        return frozenset(each.kind for each in installed_licenses(Path(rules.dir), trust))
     except (LicenseError, OSError):
         return frozenset()
 
