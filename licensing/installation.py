@@ -186,6 +186,7 @@ def open_books(state_dir: Path, node_public: str, trust: Trust, told: Told) -> t
         told(LEDGER_CHAIN, f"{error}. It was put aside, and a new one begun")
         ledger = _open(path, node_public)
         books = _from_anchor(state_dir, trust, LEDGER_CHAIN)
+        books.findings = {LEDGER_CHAIN: 0.0}
         ledger.save(books)
         return ledger, books
     if not was_there:
