@@ -23,7 +23,8 @@ from licensing.server.admin import AdminFace
 from licensing.server.app import Face, Limiters
 from licensing.server.book import Book
 from licensing.server.commit import Busy, Committer, NotCommitted
-from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore
 from licensing.server.desk import Desk, note
 from licensing.server.incidents import Incidents
 from licensing.server.keyring import KeyRing
@@ -121,20 +122,7 @@ async def _faces(
     limiters: Limiters | None,
 ) -> AsyncIterator[tuple[int, int | None]]:
     incidents, numbers = Incidents(), Numbers()
-    numbers.watch(
-        "sluice_license_server_waiting",
-        "How full the waiting line is, 0 to 1",
-        lambda: committer.load,
-    )
-    numbers.watch(
-        "sluice_license_server_commits", "Commits since the start", lambda: committer.commits
-    )
-    numbers.watch("sluice_license_server_nodes", "Nodes known by their keys", lambda: len(keys))
-    numbers.watch(
-        "sluice_license_server_key_valid_seconds",
-        "Until the delegation of the server-online key ends",
-        lambda: desk.signer.valid_until - now(),
-    )
+    _watch(numbers, desk, committer, keys, now)
     face = Face(
         desk,
         committer,
@@ -160,6 +148,25 @@ async def _faces(
         finally:
             sweep.cancel()
             await asyncio.wait([sweep])
+
+
+def _watch(
+    numbers: Numbers, desk: Desk, committer: Committer, keys: KeyRing, now: Callable[[], float]
+) -> None:
+    numbers.watch(
+        "sluice_license_server_waiting",
+        "How full the waiting line is, 0 to 1",
+        lambda: committer.load,
+    )
+    numbers.watch(
+        "sluice_license_server_commits", "Commits since the start", lambda: committer.commits
+    )
+    numbers.watch("sluice_license_server_nodes", "Nodes known by their keys", lambda: len(keys))
+    numbers.watch(
+        "sluice_license_server_key_valid_seconds",
+        "Until the delegation of the server-online key ends",
+        lambda: desk.signer.valid_until - now(),
+    )
 
 
 @asynccontextmanager
