@@ -305,7 +305,9 @@ class Guard(Verbs):
                 is_failing = True
                 self.decide()  # which keeps the last decision, and calls it grace after a day
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause())
+                # Not wait_for: on Python 3.11 it swallows a cancellation that comes with the event, and `stop` waited for ever.
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
             self._wake.clear()
 
     def _pause(self) -> float:
