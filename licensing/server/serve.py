@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -135,12 +136,12 @@ async def _faces(
     admin = AdminFace(desk, committer, incidents, now=now)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(
-            _listening(face.application(), options.listen, options.tls)
+            listening(face.application(), options.listen, options.tls)
         )
         admin_port = None
         if options.admin_listen is not None:
             admin_port = await stack.enter_async_context(
-                _listening(admin.application(), options.admin_listen, options.admin_tls)
+                listening(admin.application(), options.admin_listen, options.admin_tls)
             )
         sweep = asyncio.create_task(_sweep(desk, committer, incidents, now))
         try:
@@ -169,12 +170,30 @@ def _watch(
     )
 
 
+def _without_addresses() -> logging.Logger:
+    """Where aiohttp tells of requests that failed: it names the client's address, and a log would keep it for too long (C29)."""
+    logger = logging.getLogger("sluice.license_server.http")
+    if not logger.filters:
+        logger.addFilter(_strip_address)
+    return logger
+
+
+def _strip_address(record: logging.LogRecord) -> bool:
+    record.msg, record.args = str(record.msg).partition(" from ")[0], ()
+    return True
+
+
 @asynccontextmanager
-async def _listening(
+async def listening(
     app: web.Application, address: tuple[str, int], tls: ssl.SSLContext | None
 ) -> AsyncIterator[int]:
+    """Answer requests at this address; the port. Raises LicenseError."""
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=STOP_S
+        app,
+        access_log=None,
+        logger=_without_addresses(),
+        keepalive_timeout=KEEPALIVE_S,
+        shutdown_timeout=STOP_S,
     )
     await runner.setup()
     try:
