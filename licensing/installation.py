@@ -16,14 +16,14 @@ import msgspec
 
 from licensing.books import AckedFigures, Books, Times
 from licensing.clock import Reading, TrustedClock
-from licensing.envelope import decode_closed, decode_envelope, parse_armour
+from licensing.envelope import decode_closed, decode_envelope
 from licensing.errors import LicenseError
-from licensing.files import make_private_folder, read_bounded, read_private, write_atomically
+from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Machine, read_machine
 from licensing.ledger import DAMAGED, Ledger, LedgerError, LedgerThread, genesis
-from licensing.model import USAGE_ACK, Kind, UsageAck
+from licensing.model import USAGE_ACK, UsageAck
 from licensing.nodekey import NodeKey
-from licensing.store import MAX_FILE_BYTES, LicenseStore
+from licensing.store import LicenseStore
 from licensing.trust import MAX_ROOT_BYTES, Trust
 
 LEDGER_MISSING, LEDGER_CHAIN = "ledger_missing", "ledger_chain"
@@ -123,16 +123,6 @@ def load_trust(root_file: Path | None) -> Trust:
     if len(data) > MAX_ROOT_BYTES:
         raise LicenseError("too_large", f"{root_file} is too large for a root")
     return Trust.load(data, is_named=True)
-
-
-def kinds_installed(license_dir: Path, trust: Trust) -> frozenset[Kind]:
-    """The kinds of the licence files there that are genuine. Only reads, as any user may who can; nothing is remembered."""
-    found = set()
-    for path in sorted(license_dir.glob("*.lic")):
-        with contextlib.suppress(LicenseError, OSError):
-            envelope = parse_armour(read_bounded(path, MAX_FILE_BYTES))
-            found.add(trust.open_license(envelope)[0].kind)
-    return frozenset(found)
 
 
 def open_installation(

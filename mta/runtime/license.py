@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from licensing.checks import installed_licenses
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
 from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
-from licensing.guard import GuardOptions
-from licensing.installation import AlreadyRunning, kinds_installed, load_trust
+from licensing.guard import GuardOptions, Surroundings
+from licensing.installation import AlreadyRunning, load_trust
 from licensing.model import Kind
+from licensing.options import SendMail
 from mta import __version__
 from mta.config.load import Settings
 from mta.model.errors import ConfigError, Problem
@@ -101,12 +103,12 @@ class Guard(Protocol):
         """All that an operator may know, as JSON has it."""
 
 
-OpenGuard = Callable[[Settings], Guard]
+OpenGuard = Callable[[Settings, SendMail], Guard]
 
 
-def open_guard(settings: Settings) -> Guard:
+def open_guard(settings: Settings, send_mail: SendMail | None = None) -> Guard:
     """The guard of a server with this configuration; nothing is read before its `start`."""
-    return LicensingGuard(guard_options(settings))
+    return LicensingGuard(guard_options(settings), Surroundings(send_mail=send_mail))
 
 
 def guard_options(settings: Settings) -> GuardOptions:
@@ -144,7 +146,7 @@ def installed_kinds(settings: Settings) -> frozenset[str]:
     rules = settings.license
     try:
         trust = load_trust(Path(rules.root) if rules.root else None)
-        return frozenset(kinds_installed(Path(rules.dir), trust))
+        return frozenset(each.kind for each in installed_licenses(Path(rules.dir), trust))
     except (LicenseError, OSError):
         return frozenset()
 

@@ -230,10 +230,24 @@ class Supervisor:
 
     async def _start_licence(self) -> None:
         settings = self.settings
-        guard = None if settings.server.lab else self._open_guard(settings)
+        guard = None if settings.server.lab else self._open_guard(settings, self._send_notice)
         self._office = LicenseOffice(guard, self.governor, self.clock)
         await self._office.start()
         check_reporting(settings, await self._office.kinds())
+
+    async def _send_notice(self, recipients: Sequence[str], subject: str, text: str) -> None:
+        """A mail about the licence, by the first worker that sends it. Raises OSError with the last reason."""
+        for recipient in recipients:
+            why = "no worker runs"
+            for worker in self.crew.fronts:
+                try:
+                    why = await worker.send_letter(recipient, subject, text)
+                except OSError as error:  # this one does not run now
+                    why = str(error)
+                if not why:
+                    break
+            if why:
+                raise OSError(why)
 
     @property
     def office(self) -> LicenseOffice:

@@ -191,7 +191,7 @@ def main() -> int:
     """What the command does: `run --config FILE`."""
     config = Path(sys.argv[sys.argv.index("--config") + 1])
 
-    def open_guard(settings: Settings) -> FileGuard:
+    def open_guard(settings: Settings, _send_mail: object) -> FileGuard:
         return FileGuard(Path(settings.file).parent)
 
     return run(config, open_guard)

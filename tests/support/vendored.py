@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing.guard import Guard, Surroundings
+from licensing.options import SendMail
 from licensing.trust import Trust
 from mta.config.load import Settings
 from mta.runtime.license import guard_options
@@ -40,9 +41,9 @@ def main() -> int:
     """What the command does."""
     config = Path(sys.argv[sys.argv.index("--config") + 1])
 
-    def open_guard(settings: Settings) -> Guard:
+    def open_guard(settings: Settings, send_mail: SendMail) -> Guard:
         trust = Trust.load((Path(settings.file).parent / "root.json").read_bytes())
-        return Guard(guard_options(settings), Surroundings(trust=trust))
+        return Guard(guard_options(settings), Surroundings(trust=trust, send_mail=send_mail))
 
     return run(config, open_guard)
 
