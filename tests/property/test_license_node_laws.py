@@ -131,7 +131,7 @@ class Node:
             key=self.key,
             opener=lambda: VENDOR.trust,
             allowance=self.allowance,
-            signed_time=float,
+            signed_time=lambda at, asked_at: float(at),
             chance=self.chance,
             told=lambda code, text: None,
         )

@@ -203,6 +203,27 @@ async def test_two_copies_of_a_server_are_a_finding_until_the_vendor_no_longer_s
     assert guard.entitlement.state is State.VALID
 
 
+async def test_a_trusted_time_that_is_set_back_stops_neither_reports_nor_the_look_at_files(
+    tmp_path: Path, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    right, time.true = time.true, time.true + 20 * 86_400
+    server.now = lambda: right
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    await guard.install(vendor.file(Kind.VOLUME, **EARLY))
+    await guard.talk()
+    assert (await guard.status())["clock"]["now"] < right + 1
+    server.now = lambda: time.true - 20 * 86_400
+    reported = len(server.reports)
+    await passes(guard, time, 61)
+    assert len(server.reports) == reported + 1
+    for path in (tmp_path / "license.d").iterdir():
+        path.unlink()
+    await passes(guard, time, 61)
+    assert (await guard.status())["licenses"] == []
+    await guard.stop()
+
+
 async def test_what_was_sent_can_be_read(
     guard: Guard, vendor: Vendor, server: LicenceServer
 ) -> None:
