@@ -35,7 +35,8 @@ from licensing.model import ActivationRequest, License
 from licensing.server.activating import SeatClerk
 from licensing.server.answers import Answer
 from licensing.server.book import Book, verify_license
-from licensing.server.db_sqlite import SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import SqliteStore
 from licensing.server.desk import Desk
 from licensing.server.rows import LicenseRow
 from mta.lab.certificate import make_certificate

@@ -169,7 +169,7 @@ class Contact:
         async with self.talking:
             await self._open_reporter()
             if self.reporter is not None:
-                outcome = await self._report_twice(self.reporter)
+                outcome = await self._report_twice(self.reporter, final=True)
                 if outcome is not Outcome.ACKED and self._allowance is not None:
                     raise LicenseError(
                         "not_reported",
@@ -186,10 +186,19 @@ class Contact:
                 )
                 self.seats.forget(each)
                 freed.append(held.activation_id)
-            home.books.wants_seat, home.books.activation_id = False, ""
+            self._end_chain()
             await home.save()
-            self.reporter = None
             return freed
+
+    def _end_chain(self) -> None:
+        """What was acknowledged stays with the seat that is gone; its leases are the vendor's again."""
+        books = self._home.books
+        carry_over(books, books.epoch, "")
+        books.wants_seat, books.activation_id = False, ""
+        books.leases, books.pool, books.activation_until = [], None, 0.0
+        self.reporter = None
+        if self._allowance is not None:
+            self._allowance.advance(self._home.clock.now())
 
     async def report_now(self) -> Outcome:
         """A report at once, and a fresh one behind a stored one. Raises LicenseError when there is nothing to report under."""
@@ -266,19 +275,21 @@ class Contact:
         await reporter.load()
         self.reporter = reporter
 
-    async def _report_twice(self, reporter: Reporter) -> Outcome:
+    async def _report_twice(self, reporter: Reporter, *, final: bool = False) -> Outcome:
         """Until what goes out is fresh; a refusal or a silence ends it."""
         for _ in range(MOST_AT_ONCE):
             was_stored = reporter.is_under_way
-            outcome = await self._report(reporter, now_please=True)
+            outcome = await self._report(reporter, now_please=True, final=final)
             is_stored_one = outcome is Outcome.ACKED and was_stored
             if self.reporter is not reporter or not (is_stored_one or outcome in GOES_ON):
                 break
         return outcome
 
-    async def _report(self, reporter: Reporter, *, now_please: bool = False) -> Outcome:
+    async def _report(
+        self, reporter: Reporter, *, now_please: bool = False, final: bool = False
+    ) -> Outcome:
         before = reporter.failure
-        outcome = await reporter.turn(self._here(), now_please=now_please)
+        outcome = await reporter.turn(self._here(final=final), now_please=now_please)
         self._failure = reporter.failure
         if reporter.failure and not before:
             self._told("report_failed", reporter.failure)
@@ -288,7 +299,7 @@ class Contact:
             await self.seats.ask_anew(self.main)
         return outcome
 
-    def _here(self) -> Circumstances:
+    def _here(self, *, final: bool = False) -> Circumstances:
         home, found = self._home, self._license()
         held = self.activations[found.license_id]
         boot = home.read_clocks().boot_id
@@ -301,6 +312,7 @@ class Contact:
             times=home.times(),
             flags=tuple(sorted(home.books.findings)),
             version=self._options.version,
+            final=final,
         )
 
     def _signed_time(self, server_time: float, asked_at: float) -> float:
@@ -314,6 +326,7 @@ class Contact:
         ack, report = reporter.acked
         home = self._home
         self._heal(report)
+        self._heed(ack)
         self.seats.are_known()
         self.latest_version = ack.latest_version
         try:
@@ -330,6 +343,14 @@ class Contact:
         for code in HEALED:
             if code in report.flags:
                 self._home.books.findings.pop(code, None)
+
+    def _heed(self, ack: UsageAck) -> None:
+        """A server licence of which two copies report is borne for the days of cure (A2); a Volume copy only counts on."""
+        findings = self._home.books.findings
+        if self._allowance is None and any(each.id.startswith("clone:") for each in ack.notices):
+            findings.setdefault("clone", self._home.clock.now())
+        else:
+            findings.pop("clone", None)
 
     def _take_gifts(self, ack: UsageAck) -> None:
         store, now = self._home.store, self._home.clock.now()

@@ -26,14 +26,14 @@ from licensing.installation import Installation, load_trust, open_installation
 from licensing.ledger import LedgerThread
 from licensing.meter import Counted, Delivered, Meter
 from licensing.notices import Channel, Log, Mail, Notices, Webhook, of_the_vendor
-from licensing.options import GuardOptions, SendMail, Surroundings
+from licensing.options import GuardOptions, Surroundings
 from licensing.purse import Purse
 from licensing.seats import ContactOptions
 from licensing.selection import Installed, Selection
 from licensing.upkeep import Event, Upkeep
 from licensing.verbs import Verbs
 
-__all__ = ["Delivered", "Guard", "GuardOptions", "SendMail", "Surroundings"]
+__all__ = ["Delivered", "Guard", "GuardOptions", "Surroundings"]
 
 TICK_S = 1.0
 READ_EVERY_S = 60.0  # licence files are looked at again
@@ -209,7 +209,8 @@ class Guard(Verbs):
         home = self.home()
         now = home.clock.now()
         home.books.clock = home.clock.state
-        if now >= self._read_at:
+        # Or the trusted time was set back since.
+        if not self._read_at - READ_EVERY_S <= now < self._read_at:
             await self.read_licenses()
         self._need_purse().advance(now)
         upkeep = self._need_upkeep()
@@ -306,7 +307,9 @@ class Guard(Verbs):
                 is_failing = True
                 self.decide()  # which keeps the last decision, and calls it grace after a day
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause())
+                # Not wait_for: on Python 3.11 it swallows a cancellation that comes with the event, and `stop` waited for ever.
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
             self._wake.clear()
 
     def _pause(self) -> float:

@@ -16,14 +16,14 @@ import msgspec
 
 from licensing.books import AckedFigures, Books, Times
 from licensing.clock import Reading, TrustedClock
-from licensing.envelope import decode_closed, decode_envelope, parse_armour
+from licensing.envelope import decode_closed, decode_envelope
 from licensing.errors import LicenseError
-from licensing.files import make_private_folder, read_bounded, read_private, write_atomically
+from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Machine, read_machine
-from licensing.ledger import Ledger, LedgerError, LedgerThread, genesis
-from licensing.model import USAGE_ACK, Kind, UsageAck
+from licensing.ledger import DAMAGED, Ledger, LedgerError, LedgerThread, genesis
+from licensing.model import USAGE_ACK, UsageAck
 from licensing.nodekey import NodeKey
-from licensing.store import MAX_FILE_BYTES, LicenseStore
+from licensing.store import LicenseStore
 from licensing.trust import MAX_ROOT_BYTES, Trust
 
 LEDGER_MISSING, LEDGER_CHAIN = "ledger_missing", "ledger_chain"
@@ -125,16 +125,6 @@ def load_trust(root_file: Path | None) -> Trust:
     return Trust.load(data, is_named=True)
 
 
-def kinds_installed(license_dir: Path, trust: Trust) -> frozenset[Kind]:
-    """The kinds of the licence files there that are genuine. Only reads, as any user may who can; nothing is remembered."""
-    found = set()
-    for path in sorted(license_dir.glob("*.lic")):
-        with contextlib.suppress(LicenseError, OSError):
-            envelope = parse_armour(read_bounded(path, MAX_FILE_BYTES))
-            found.add(trust.open_license(envelope)[0].kind)
-    return frozenset(found)
-
-
 def open_installation(
     license_dir: Path,
     state_dir: Path,
@@ -177,14 +167,16 @@ def open_books(state_dir: Path, node_public: str, trust: Trust, told: Told) -> t
     was_there = path.exists()
     try:
         ledger = _open(path, node_public)
-        books = ledger.books()
+        books, found = ledger.books(), ledger.verify()
     except LedgerError as error:
-        if not was_there or error.code != "ledger":
+        # Only what is damaged is put aside: a full disk or a missing right is no reason to begin anew.
+        if error.code != DAMAGED:
             raise
         _put_aside(path)
         told(LEDGER_CHAIN, f"{error}. It was put aside, and a new one begun")
         ledger = _open(path, node_public)
         books = _from_anchor(state_dir, trust, LEDGER_CHAIN)
+        books.findings = {LEDGER_CHAIN: 0.0}
         ledger.save(books)
         return ledger, books
     if not was_there:
@@ -194,7 +186,7 @@ def open_books(state_dir: Path, node_public: str, trust: Trust, told: Told) -> t
                 LEDGER_MISSING, f"{path} is gone: the vendor's figures count, and a new one begins"
             )
         ledger.save(books)
-    elif (found := ledger.verify()) is not None:
+    elif found is not None:
         told(LEDGER_CHAIN, f"{path} was changed at record {found.seq}: {found.why}")
         books.findings.setdefault(LEDGER_CHAIN, 0.0)
         ledger.mend(books, found, Times(0.0, 0.0, 0.0))

@@ -54,8 +54,11 @@ class Allowance:
     def __init__(self, books: Books, limit: VolumeLimit, unreachable_s: float) -> None:
         self._books = books
         self.limit = limit  # a renewal or upgrade puts another here
-        self._unreachable_s = unreachable_s
+        self.unreachable_s = unreachable_s
         self._blocked = False
+        self._credit_told: dict[
+            str, int
+        ] = {}  # as of the report under way; unknown after a restart
         self.rate = HourRate()
         self.free = 0
         self.left = 0  # not used yet; what is under way is among it, for it may be given back
@@ -109,7 +112,7 @@ class Allowance:
         elif left <= self.taken and (credit := self._credit(now)) > 0:
             left += credit
             self.is_on_credit = True
-            ends.append(self._books.contact_at + self._unreachable_s)
+            ends.append(self._books.contact_at + self.unreachable_s)
         self.left_until = max(ends, default=None)
         self.left = max(0, left)
         self.free = 0 if self._blocked else max(0, left - self.taken)
@@ -141,7 +144,8 @@ class Allowance:
         return Want(emails=max(terms.min, wanted), rate_1h=rate)
 
     def uses(self) -> tuple[LeaseUse, ...]:
-        """How much of each lease is used, for the report."""
+        """How much of each lease is used, for the report; with it everything sent on credit is told."""
+        self._credit_told = dict(self._books.credit_used)
         return tuple(
             LeaseUse(id=lease.id, fence=lease.fence, used=lease.used)
             for lease in self._books.leases
@@ -154,10 +158,12 @@ class Allowance:
         final = {use.id: use.used for use in told}
         if pool is not None:
             self._books.pool = pool
+            # What was sent on credit and told is part of `pool.used` now; the share is reckoned without it.
+            told_on_credit, self._credit_told = self._credit_told, {}
             self._books.credit_used = {
-                period: used
+                period: used - told_on_credit.get(period, 0)
                 for period, used in self._books.credit_used.items()
-                if period == pool.period
+                if period == pool.period and used > told_on_credit.get(period, 0)
             }
         # Whoever reports may use what it has for longer.
         ends = {lease.id: lease.use_until for lease in granted}
@@ -204,7 +210,7 @@ class Allowance:
     def _credit(self, now: float) -> int:
         """What is left of the credit, 0 while the vendor is reached."""
         pool, silent = self._books.pool, now - self._books.contact_at
-        if pool is None or not UNREACHABLE_S <= silent <= self._unreachable_s:
+        if pool is None or not UNREACHABLE_S <= silent <= self.unreachable_s:
             return 0
         extra = pool.quota * self.limit.grace_emails_pct // 100 // max(1, pool.nodes)
         return max(0, pool.share + extra - self._books.credit_used.get(pool.period, 0))

@@ -9,23 +9,20 @@ thread touches the file (`LedgerThread`). The ledger never sees an address, a me
 
 import asyncio
 import contextlib
-import gzip
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import apsw
 import msgspec
 
+from licensing.archive import export
 from licensing.books import Books, Times, day_of, unacknowledged_days
 from licensing.errors import LicenseError
-from licensing.files import sync_folder
 
 VERSION = 1
 # `MIGRATIONS[n]` brings a ledger of version n to n + 1; they only ever append.
@@ -45,6 +42,7 @@ CREATE TABLE event (id INTEGER PRIMARY KEY, ts REAL NOT NULL, code TEXT NOT NULL
 """
 
 MAX_EVENTS = 10_000  # the oldest go first: they are for people, the chain is the evidence
+DAMAGED = "ledger_damaged"  # of a LedgerError: the file is no whole database any more
 MAX_MOVED = 10_000  # records a rotation moves at once
 MAX_WAITING = 64  # calls waiting for the thread
 CALL_DEADLINE_S = 30.0  # a disk that takes longer counts as failed; the call itself goes on
@@ -54,7 +52,7 @@ P = ParamSpec("P")
 
 
 class LedgerError(LicenseError):
-    """The ledger could not be read or written. What was to be stored is still in memory and can be tried again."""
+    """Not read or not written. What was to be stored is still in memory and can be tried again."""
 
     def __init__(self, text: str, code: str = "ledger") -> None:
         super().__init__(code, text)
@@ -87,25 +85,6 @@ def genesis(activation_id: str, node_pub: str, reason: str) -> str:
     return hashlib.sha256(f"{activation_id}{node_pub}{reason}".encode()).hexdigest()
 
 
-def export(archive: Path, rows: list[tuple[int, float, str, str, str, str]]) -> None:
-    """Append records to the files of their months, JSON lines, compressed and synced. Told twice, they stand there twice."""
-    archive.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for month, group in groupby(rows, key=lambda row: day_of(row[1])[:7].replace("-", "")):
-        lines = [
-            msgspec.json.encode(
-                {"seq": seq, "kind": kind, "record": record, "prev": prev, "hash": digest}
-            )
-            for seq, _, kind, record, prev, digest in group
-        ]
-        path = archive / f"ledger-{month}.jsonl.gz"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "ab") as file:
-            file.write(gzip.compress(b"\n".join(lines) + b"\n"))
-            file.flush()
-            os.fsync(file.fileno())
-    sync_folder(archive)
-
-
 class Ledger:
     """The open file. Every public method is one transaction: all of it is on disk when it returns, or it raises LedgerError."""
 
@@ -120,14 +99,17 @@ class Ledger:
                 self._migrate(genesis_hash)
             path.chmod(0o600)
         except (apsw.Error, OSError) as error:
-            raise LedgerError(f"the ledger {path} cannot be opened: {error}") from error
+            raise _error(f"the ledger {path} cannot be opened", error) from error
 
     # -- the books ------------------------------------------------------------------------------------
 
     def books(self) -> Books:
-        """What was stored last."""
+        """What was stored last. Raises LedgerError."""
         found = self._meta("books")
-        return msgspec.json.decode(found, type=Books) if found else Books()
+        try:
+            return msgspec.json.decode(found, type=Books) if found else Books()
+        except msgspec.MsgspecError as error:
+            raise _error(f"the ledger {self.path} cannot be read", error) from error
 
     def save(self, books: Books) -> None:
         """Counters, cursors and leases, without a record of their own: what happens between two records."""
@@ -225,7 +207,16 @@ class Ledger:
         return self._meta("head")
 
     def verify(self) -> Break | None:
-        """Walk the chain; the first record that does not hold. The acknowledged heads must be in it (A16)."""
+        """Walk the chain; the first record that does not hold. The acknowledged heads must be in it (A16). Raises LedgerError."""
+        try:
+            (answer,) = next(iter(self._db.execute("PRAGMA quick_check(1)")))
+            if answer != "ok":
+                raise LedgerError(f"the ledger {self.path} is damaged: {answer}", DAMAGED)
+            return self._walk()
+        except apsw.Error as error:
+            raise _error(f"the ledger {self.path} cannot be read", error) from error
+
+    def _walk(self) -> Break | None:
         prev, expected = self._meta("genesis"), int(self._meta("first") or 1)
         heads = set()
         for seq, record, said, digest in self._db.execute(
@@ -347,7 +338,8 @@ class Ledger:
             self._put_meta("head", genesis_hash)
         for step in range(max(version, 1), VERSION):
             self._run(MIGRATIONS[step])
-        self._run(f"PRAGMA user_version = {VERSION}")
+        if version != VERSION:
+            self._run(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -361,7 +353,7 @@ class Ledger:
             self._run("COMMIT")
         except apsw.Error as error:
             self._undo()
-            raise LedgerError(f"the ledger {self.path} cannot be written: {error}") from error
+            raise _error(f"the ledger {self.path} cannot be written", error) from error
 
     def _undo(self) -> None:
         # After some errors SQLite has rolled back already.
@@ -384,7 +376,12 @@ class Ledger:
         try:
             return list(self._db.execute(statement, values))
         except apsw.Error as error:
-            raise LedgerError(f"the ledger {self.path} cannot be read: {error}") from error
+            raise _error(f"the ledger {self.path} cannot be read", error) from error
+
+
+def _error(what: str, error: Exception) -> LedgerError:
+    is_damaged = isinstance(error, apsw.CorruptError | apsw.NotADBError | msgspec.MsgspecError)
+    return LedgerError(f"{what}: {error}", DAMAGED if is_damaged else "ledger")
 
 
 class LedgerThread:

@@ -133,7 +133,8 @@ class Meter:
             await asyncio.wait([previous])
             if self._flush_every > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), self._flush_every)
+                    async with asyncio.timeout(self._flush_every):
+                        await self._hurry.wait()
         self._running, self._next = self._next, None
         self._hurry.clear()
         written, self._waiting = self._waiting, 0

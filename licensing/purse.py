@@ -61,10 +61,10 @@ class Purse:
         limits = found.limits if found is not None else None
         held = self._allowance
         if found is not None and limits is not None and limits.volume is not None:
-            if isinstance(held, Allowance):
-                held.limit = limits.volume
-                return
             unreachable_s = float(found.grace.unreachable_s)
+            if isinstance(held, Allowance):
+                held.limit, held.unreachable_s = limits.volume, unreachable_s
+                return
             self._allowance = Allowance(self._home.books, limits.volume, unreachable_s)
         elif limits is not None and limits.dev is not None:
             if isinstance(held, DailyAllowance):

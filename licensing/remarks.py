@@ -208,9 +208,9 @@ class Words:
     def role(self, role: str) -> Remark:
         """Not the server that delivers."""
         remedy = (
-            "`sluice license failover activate` makes it deliver"
+            "it begins when it is made the active one of its pair"
             if role == "standby"
-            else "the other server of its pair delivers; `sluice license failover failback` changes that"
+            else "the other server of its pair does; what is here is kept"
         )
         return Remark(
             self._named(role),

@@ -38,6 +38,7 @@ from licensing.wire import MAX_ANSWER_BYTES, Answer, NodeIdentity, Unreachable, 
 REPORTS = "/v1/reports"
 HEARTBEAT_S = 86_400.0  # of server kinds: once a day
 URGENT_EVERY_S = 5.0
+MOST_AHEAD_S = 86_400.0  # no report is ever due later than in a day
 NO_HEAD = "0" * 64  # before the first acknowledgement
 
 
@@ -121,12 +122,15 @@ class Reporter:
 
     def next_at(self, now: float) -> float:
         """When `turn` has something to do (trusted time)."""
-        if self._outgoing is not None:
-            return self._retry_at
-        if self._allowance is not None and self._allowance.need(now) is Need.URGENT:
-            pause = URGENT_EVERY_S * (1 << min(self._fruitless, 8))
-            return min(self._books.next_report_at, self._asked_at + pause)
-        return self._books.next_report_at
+        at = self._retry_at if self._outgoing is not None else self._books.next_report_at
+        if at > now + MOST_AHEAD_S:
+            return now  # the trusted time was set back since
+        if self._outgoing is None and self._wants_urgently(now):
+            return min(at, self._asked_at + URGENT_EVERY_S * (1 << min(self._fruitless, 8)))
+        return at
+
+    def _wants_urgently(self, now: float) -> bool:
+        return self._allowance is not None and self._allowance.need(now) is Need.URGENT
 
     async def turn(self, here: Circumstances, *, now_please: bool = False) -> Outcome:
         """Send what is due. `now_please`: an operator asks, neither back-off nor interval counts."""

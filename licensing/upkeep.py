@@ -86,12 +86,12 @@ class Upkeep:
                 await home.thread.run(home.ledger.note_sent, codes, now)
                 self.told_codes -= codes
             is_moved = home.books.cum != self._recorded_cum
-            if is_moved and not reports and now - self._recorded_at >= RECORD_EVERY_S:
+            if is_moved and not reports and abs(now - self._recorded_at) >= RECORD_EVERY_S:
                 self._recorded_at, self._recorded_cum = now, home.books.cum
                 await home.record("hour")
-            elif now - self.saved_at >= SAVE_EVERY_S or self._meter.failing_since is not None:
+            elif abs(now - self.saved_at) >= SAVE_EVERY_S or self._meter.failing_since is not None:
                 await self._meter.flush()
-            if now >= self._rotate_at:
+            if not self._rotate_at - ROTATE_EVERY_S <= now < self._rotate_at:
                 archive = home.state_dir / "archive"
                 moved = await home.thread.run(home.ledger.rotate, now - KEPT_S, archive)
                 self._rotate_at = now + (ROTATE_EVERY_S if moved == 0 else 0.0)

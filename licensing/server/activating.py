@@ -30,25 +30,18 @@ class SeatClerk:
         now: int,
     ) -> Answer:
         """The signed activation of the node whose key signed the request, or why there is none."""
-        known = self._desk.book.current(request.license_id, now)
-        if known is None or not self._desk.book.has(request.license_id, request.license_sha256):
-            return refuse(
-                403,
-                "UNKNOWN_LICENSE",
-                f"the server does not know licence {request.license_id}, revision {request.revision}: ask your vendor",
-            )
-        if self._desk.book.is_revoked(request.license_id, now):
-            return refuse(403, "REVOKED", f"licence {request.license_id} was revoked")
         name = seats.activation_id(request.license_id, node_id)
         seat = store.activation(name)
-        if seat is not None and _is_stale(seat, request, sha256):
-            return refuse(
-                409, "STALE", "this request is older than the seat's last change: make a new one"
-            )
-        if not _is_seated(seat, known.license, request, now):
+        known = self._desk.book.current(request.license_id, now)
+        refused = self._why_not(request, sha256, seat, now)
+        if (
+            refused is None
+            and known is not None
+            and not _is_seated(seat, known.license, request, now)
+        ):
             refused = self._seat(store, known.license, request, name, now)
-            if refused is not None:
-                return refused
+        if refused is not None or known is None:
+            return refused or _unknown(request)
         fresh = _as_row(request, known.license, sha256, node_pub, node_id, seat, now)
         epoch, fresh = self._epoch(store, fresh, request, sha256, seat, now)
         store.put_activation(fresh)
@@ -67,6 +60,19 @@ class SeatClerk:
             in_reply_to=sha256,
         )
         return Answer(200, self._desk.signer.sign(ACTIVATION, given))
+
+    def _why_not(
+        self, request: ActivationRequest, sha256: str, seat: ActivationRow | None, now: int
+    ) -> Answer | None:
+        if not self._desk.book.has(request.license_id, request.license_sha256):
+            return _unknown(request)
+        if self._desk.book.is_revoked(request.license_id, now):
+            return refuse(403, "REVOKED", f"licence {request.license_id} was revoked")
+        if seat is not None and _is_stale(seat, request, sha256):
+            return refuse(
+                409, "STALE", "this request is older than the seat's last change: make a new one"
+            )
+        return None
 
     def _seat(
         self, store: Store, license: License, request: ActivationRequest, name: str, now: int
@@ -96,9 +102,15 @@ class SeatClerk:
             )
         if decided.is_move:
             store.put_move(license.license_id, now)
-        account = store.account(license.license_id)
+        account, held = store.account(license.license_id), store.activation(name)
+        is_seated = held is not None and held.released_at is None  # it wants more seats
+        more = request.seats - (held.seats if held is not None and is_seated else 0)
         store.put_account(
-            replace(account, taken=account.taken + request.seats, nodes=account.nodes + 1)
+            replace(
+                account,
+                taken=account.taken + more,
+                nodes=account.nodes + (0 if is_seated else 1),
+            )
         )
         note(store, now, "server", "activate", activation=name, license=license.license_id)
         return None
@@ -164,7 +176,8 @@ class SeatClerk:
     def sweep(self, store: Store, now: int) -> int:
         """Free seats that lapsed, and clear rewinds that had no twin. Returns how many seats."""
         freed = 0
-        for seat in store.seated(None, MAX_SEATS_LOOKED_AT * 10):
+        quiet_since = now - seats.CONTAINER_LAPSE_S  # no seat lapses sooner
+        for seat in store.quiet(quiet_since, MAX_SEATS_LOOKED_AT):
             known = self._desk.book.current(seat.license_id, now)
             if known is not None and seats.has_lapsed(seat, known.license, now):
                 release(store, seat, now, "server", "lapsed")
@@ -203,6 +216,14 @@ def _return_leases(store: Store, leases: list[LeaseRow], license_id: str) -> Non
     for lease in leases:
         pools.put_lease(lease, replace(lease, state="closed"))
     pools.write()
+
+
+def _unknown(request: ActivationRequest) -> Answer:
+    return refuse(
+        403,
+        "UNKNOWN_LICENSE",
+        f"the server does not know licence {request.license_id}, revision {request.revision}: ask your vendor",
+    )
 
 
 def _is_stale(seat: ActivationRow, request: ActivationRequest, sha256: str) -> bool:

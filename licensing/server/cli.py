@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from licensing.errors import LicenseError
+from licensing.model import REVOCATIONS
 from licensing.server.admin_client import AdminClient
 from licensing.server.serve import ServeOptions, run, tls_context
-from licensing.server.signer import Signer, credential, load_signer
+from licensing.server.signer import Signer, credential, load_signer, read_envelope
 from licensing.trust import Trust
 
 EX_CONFIG = 78
@@ -143,16 +144,22 @@ def _address(text: str) -> tuple[str, int]:
 @app.command(name="import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="A licence made by `issue` or `renew`.", exists=True)
+        Path, typer.Argument(help="What issue, renew, upgrade or revoke wrote.", exists=True)
     ],
     server: Server,
     cert: Cert,
     cert_key: Key,
     ca: Authority = None,
 ) -> None:
-    """Tell the server of a licence. A higher revision goes to its nodes with their next report."""
+    """Tell the server of a licence or of revocations. A higher revision goes to its nodes with their next report."""
     client = AdminClient(server, cert, cert_key, ca)
-    _show(_asked(lambda: client.post("licenses", file.read_bytes())), True)
+
+    def send() -> Any:
+        text = file.read_bytes()
+        is_list = read_envelope(text).payload_type == REVOCATIONS
+        return client.post("revocations" if is_list else "licenses", text)
+
+    _show(_asked(send), True)
 
 
 @app.command()

@@ -298,14 +298,11 @@ class _Turn:
             store.keep_evidence(seat.activation_id, day.isoformat())
         self._seat = seat
 
-    # -- the answer -----------------------------------------------------------------------------------
-
-    def _answer(self, pool: PoolRow | None, leases: Sequence[LeaseRow], slowdown: float) -> Answer:
-        report, desk, store, now = self._report, self._desk, self._store, self._now
-        token = desk.token()
+    def _write_epoch(self, token: str) -> None:
+        report = self._report
         cum = self._state.cum if report.cum is None else report.cum
         same = report.epoch == self._state.epoch
-        store.put_epoch(
+        self._store.put_epoch(
             EpochRow(
                 activation_id=self._seat.activation_id,
                 epoch=report.epoch,
@@ -314,10 +311,17 @@ class _Turn:
                 token=token,
                 head=report.head,
                 answered_sha256=self._received.sha256,
-                opened_at=self._state.opened_at if same else now,
-                reported_at=now,
+                opened_at=self._state.opened_at if same else self._now,
+                reported_at=self._now,
             )
         )
+
+    # -- the answer -----------------------------------------------------------------------------------
+
+    def _answer(self, pool: PoolRow | None, leases: Sequence[LeaseRow], slowdown: float) -> Answer:
+        report, desk, store, now = self._report, self._desk, self._store, self._now
+        token = desk.token()
+        self._write_epoch(token)
         account = store.account(self._license.license_id)
         told = None if pool is None else self._pool_told(pool, account.nodes)
         newest = desk.book.newest(self._license.license_id)

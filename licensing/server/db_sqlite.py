@@ -1,19 +1,15 @@
-"""The books in SQLite (WAL, synchronous=FULL): the statements of `store.Store`, opening, and migrations by user_version.
+"""The books in SQLite: the statements of `store.Store`. The file is opened by `db_open`.
 
-One process owns the file (`locking_mode = EXCLUSIVE`). It is used from one thread at a time; who that is, `commit` says.
+It is used from one thread at a time; who that is, `commit` says.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
-from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 from msgspec.structs import astuple
 
-from licensing.errors import LicenseError
 from licensing.server.rows import (
     Account,
     ActivationRow,
@@ -27,12 +23,6 @@ from licensing.server.rows import (
     UsageRow,
 )
 
-VERSION = 1
-# `MIGRATIONS[n]` brings books of version n to n + 1; they only ever append.
-MIGRATIONS: dict[int, str] = {}
-
-CACHE_KB = 65_536  # 10,000 nodes with their last reports fit
-STATEMENTS = 128  # of the statement cache: all of ours
 KEPT_EVIDENCE_DAYS = 400  # as long as the nodes keep theirs (C6)
 
 Row = TypeVar("Row")
@@ -70,6 +60,7 @@ _SEATED = _select(
 _ALL_SEATED = _select(
     "activation", ActivationRow, "WHERE released_at IS NULL ORDER BY activation_id LIMIT ?"
 )
+_QUIET = _select("activation", ActivationRow, "WHERE released_at IS NULL AND last_seen < ? LIMIT ?")
 _EPOCH = _select("node_state", EpochRow, "WHERE activation_id = ? ORDER BY epoch DESC LIMIT 1")
 _ANSWER = _select("last_response", AnswerRow, "WHERE activation_id = ?")
 _POOL = _select("pool", PoolRow, "WHERE license_id = ? AND period = ?")
@@ -97,45 +88,6 @@ _STALE = _select(
 )
 _LAST_AUDIT = _select("audit_log", AuditRow, "ORDER BY number DESC LIMIT 1")
 _AUDIT = _select("audit_log", AuditRow, "WHERE number > ? ORDER BY number LIMIT ?")
-
-
-def open_books(path: Path | str) -> apsw.Connection:
-    """The connection; the file and its schema are made if need be. Raises LicenseError. `:memory:` serves for simulations."""
-    try:
-        connection = apsw.Connection(str(path), statementcachesize=STATEMENTS)
-        if str(path) != ":memory:":
-            os.chmod(path, 0o600)
-        for pragma in (
-            "locking_mode = EXCLUSIVE",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = OFF",
-            "trusted_schema = OFF",
-            "temp_store = MEMORY",
-            f"cache_size = -{CACHE_KB}",
-        ):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        _migrate(connection, path)
-    except (apsw.Error, OSError) as error:
-        raise LicenseError("database", f"{path} cannot be opened: {error}") from error
-    return connection
-
-
-def _migrate(connection: apsw.Connection, path: Path | str) -> None:
-    version: int = connection.pragma("user_version")
-    if version > VERSION:
-        raise LicenseError(
-            "database",
-            f"{path} was written by a newer release (version {version}, this one knows {VERSION}): run that release again",
-        )
-    with connection:  # all or nothing
-        if version == 0:
-            schema = resources.files("licensing.server").joinpath("schema.sql").read_text()
-            connection.execute(schema)
-        else:
-            for step in range(version, VERSION):
-                connection.execute(MIGRATIONS[step])
-        connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 class SqliteStore:
@@ -230,6 +182,10 @@ class SqliteStore:
         if license_id is None:
             return self._all(ActivationRow, _ALL_SEATED, limit)
         return self._all(ActivationRow, _SEATED, license_id, limit)
+
+    def quiet(self, since: int, limit: int) -> list[ActivationRow]:
+        """Seated nodes that were not heard of since then."""
+        return self._all(ActivationRow, _QUIET, since, limit)
 
     def moves_since(self, license_id: str, since: int) -> int:
         """How many seats moved since then."""

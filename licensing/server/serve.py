@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -23,7 +24,8 @@ from licensing.server.admin import AdminFace
 from licensing.server.app import Face, Limiters
 from licensing.server.book import Book
 from licensing.server.commit import Busy, Committer, NotCommitted
-from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore
 from licensing.server.desk import Desk, note
 from licensing.server.incidents import Incidents
 from licensing.server.keyring import KeyRing
@@ -121,6 +123,37 @@ async def _faces(
     limiters: Limiters | None,
 ) -> AsyncIterator[tuple[int, int | None]]:
     incidents, numbers = Incidents(), Numbers()
+    _watch(numbers, desk, committer, keys, now)
+    face = Face(
+        desk,
+        committer,
+        keys,
+        now=now,
+        limiters=limiters or Limiters(),
+        incidents=incidents,
+        numbers=numbers,
+    )
+    admin = AdminFace(desk, committer, incidents, now=now)
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(
+            listening(face.application(), options.listen, options.tls)
+        )
+        admin_port = None
+        if options.admin_listen is not None:
+            admin_port = await stack.enter_async_context(
+                listening(admin.application(), options.admin_listen, options.admin_tls)
+            )
+        sweep = asyncio.create_task(_sweep(desk, committer, incidents, now))
+        try:
+            yield port, admin_port
+        finally:
+            sweep.cancel()
+            await asyncio.wait([sweep])
+
+
+def _watch(
+    numbers: Numbers, desk: Desk, committer: Committer, keys: KeyRing, now: Callable[[], float]
+) -> None:
     numbers.watch(
         "sluice_license_server_waiting",
         "How full the waiting line is, 0 to 1",
@@ -135,39 +168,32 @@ async def _faces(
         "Until the delegation of the server-online key ends",
         lambda: desk.signer.valid_until - now(),
     )
-    face = Face(
-        desk,
-        committer,
-        keys,
-        now=now,
-        limiters=limiters or Limiters(),
-        incidents=incidents,
-        numbers=numbers,
-    )
-    admin = AdminFace(desk, committer, incidents, now=now)
-    async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(
-            _listening(face.application(), options.listen, options.tls)
-        )
-        admin_port = None
-        if options.admin_listen is not None:
-            admin_port = await stack.enter_async_context(
-                _listening(admin.application(), options.admin_listen, options.admin_tls)
-            )
-        sweep = asyncio.create_task(_sweep(desk, committer, incidents, now))
-        try:
-            yield port, admin_port
-        finally:
-            sweep.cancel()
-            await asyncio.wait([sweep])
+
+
+def _without_addresses() -> logging.Logger:
+    """Where aiohttp tells of requests that failed: it names the client's address, and a log would keep it for too long (C29)."""
+    logger = logging.getLogger("sluice.license_server.http")
+    if not logger.filters:
+        logger.addFilter(_strip_address)
+    return logger
+
+
+def _strip_address(record: logging.LogRecord) -> bool:
+    record.msg, record.args = str(record.msg).partition(" from ")[0], ()
+    return True
 
 
 @asynccontextmanager
-async def _listening(
+async def listening(
     app: web.Application, address: tuple[str, int], tls: ssl.SSLContext | None
 ) -> AsyncIterator[int]:
+    """Answer requests at this address; the port. Raises LicenseError."""
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=STOP_S
+        app,
+        access_log=None,
+        logger=_without_addresses(),
+        keepalive_timeout=KEEPALIVE_S,
+        shutdown_timeout=STOP_S,
     )
     await runner.setup()
     try:

@@ -33,6 +33,7 @@ from licensing.model import (
     Delegation,
 )
 
+MAX_ROOTS_BYTES = 8 * 1024  # beside every answer; longer ones are fetched (`/v1/trust/N.root.json`)
 MUST_SIGN = (ACTIVATION, USAGE_ACK, REWIND_GRANT)
 
 
@@ -57,7 +58,9 @@ class Signer:
             )
         self._key = key
         self._delegation = delegation
-        self._roots = tuple(roots)  # for nodes whose built-in root is older than the delegation
+        # For nodes whose built-in root is older than the delegation.
+        is_short = sum(len(encode_envelope(root)) for root in roots) <= MAX_ROOTS_BYTES
+        self._roots = tuple(roots) if is_short else ()
         self.key_id = key_id(key.public_key())
         self.valid_from = terms.not_before.timestamp()
         self.valid_until = terms.not_after.timestamp()

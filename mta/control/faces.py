@@ -34,6 +34,9 @@ class WorkerFace(QueueSource, Protocol):
 
     async def status(self) -> Row: ...
 
+    async def send_letter(self, recipient: str, subject: str, text: str) -> str:
+        """A notice of ours, outside of the queues; "" or why it was not taken."""
+
     async def metrics(self) -> Row:
         """Its numbers by name: a snapshot, as `mta.metrics.catalogue` describes it."""
 

@@ -78,6 +78,12 @@ class Enforcement:
         """Why the licence holds delivery, with what to do; "": it does not."""
         return hold_of(self.entitlement)
 
+    @property
+    def book(self) -> Book:
+        """The policies in force, the licence's limit among them."""
+        assert self._book is not None
+        return self._book
+
     def entitle(self, entitlement: Entitlement, book: Book, listeners: Iterable[Listener]) -> None:
         """From now on this is allowed."""
         before, self.entitlement = self.entitlement, entitlement

@@ -35,6 +35,14 @@ class WorkerFront:
     def number(self) -> int:
         return self._worker.number
 
+    async def send_letter(self, recipient: str, subject: str, text: str) -> str:
+        """A notice of ours to one recipient, outside of the queues; "" or why the host did not take it."""
+        try:
+            await self._worker.letters.send(recipient, subject, text)
+        except OSError as error:
+            return str(error) or type(error).__name__
+        return ""
+
     async def status(self) -> Row:
         """Totals, rates, connections, disk, lag."""
         worker = self._worker

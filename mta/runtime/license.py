@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from licensing.checks import installed_licenses
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, Remark, Stamp, State
 from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
-from licensing.guard import GuardOptions, SendMail, Surroundings
-from licensing.installation import AlreadyRunning, kinds_installed, load_trust
+from licensing.guard import GuardOptions, Surroundings
+from licensing.installation import AlreadyRunning, load_trust
 from licensing.model import Kind
+from licensing.options import SendMail
 from mta import __version__
 from mta.config.load import Settings
 from mta.model.errors import ConfigError, Problem
@@ -30,7 +32,6 @@ __all__ = [
     "LicenseError",
     "OpenGuard",
     "Remark",
-    "SendMail",
     "Stamp",
     "State",
     "banner_of",
@@ -102,11 +103,11 @@ class Guard(Protocol):
         """All that an operator may know, as JSON has it."""
 
 
-OpenGuard = Callable[[Settings, SendMail | None], Guard]
+OpenGuard = Callable[[Settings, SendMail], Guard]
 
 
-def open_guard(settings: Settings, send_mail: SendMail | None) -> Guard:
-    """The guard of a server with this configuration; nothing is read before its `start`. `send_mail` carries its notices."""
+def open_guard(settings: Settings, send_mail: SendMail | None = None) -> Guard:
+    """The guard of a server with this configuration; nothing is read before its `start`."""
     return LicensingGuard(guard_options(settings), Surroundings(send_mail=send_mail))
 
 
@@ -145,7 +146,7 @@ def installed_kinds(settings: Settings) -> frozenset[str]:
     rules = settings.license
     try:
         trust = load_trust(Path(rules.root) if rules.root else None)
-        return frozenset(kinds_installed(Path(rules.dir), trust))
+        return frozenset(each.kind for each in installed_licenses(Path(rules.dir), trust))
     except (LicenseError, OSError):
         return frozenset()
 

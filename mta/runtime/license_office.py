@@ -229,7 +229,7 @@ class LicenseOffice:
 @asynccontextmanager
 async def alone(settings: Settings) -> AsyncIterator[LicenseOffice]:
     """An office without a server, for a command of the operator's. Raises AlreadyRunning; nobody is told of anything."""
-    guard = None if settings.server.lab else open_guard(settings, None)
+    guard = None if settings.server.lab else open_guard(settings)
     office = LicenseOffice(guard, _NoConnections(), Clock())
     await office.look_in()
     try:

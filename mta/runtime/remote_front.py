@@ -26,6 +26,12 @@ class RemoteFront:
     def number(self) -> int:
         return self._child.number
 
+    async def send_letter(self, recipient: str, subject: str, text: str) -> str:
+        """See `WorkerFront.send_letter`."""
+        words = {"recipient": recipient, "subject": subject, "text": text}
+        answer: str = await self._ask("send_letter", **words)
+        return answer
+
     async def status(self) -> Row:
         """See `WorkerFront.status`."""
         answer: Row = await self._ask("status")

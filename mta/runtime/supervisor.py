@@ -35,7 +35,6 @@ from mta.io.notify import Notifier
 from mta.model.errors import ConfigError, Problem, SpoolError
 from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
-from mta.runtime.courier import Courier
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
 from mta.runtime.license import (
@@ -231,11 +230,24 @@ class Supervisor:
 
     async def _start_licence(self) -> None:
         settings = self.settings
-        courier = Courier(lambda: self.settings, self.governor, self.clock)
-        guard = None if settings.server.lab else self._open_guard(settings, courier.carry)
+        guard = None if settings.server.lab else self._open_guard(settings, self._send_notice)
         self._office = LicenseOffice(guard, self.governor, self.clock)
         await self._office.start()
         check_reporting(settings, await self._office.kinds())
+
+    async def _send_notice(self, recipients: Sequence[str], subject: str, text: str) -> None:
+        """A mail about the licence, by the first worker that sends it. Raises OSError with the last reason."""
+        for recipient in recipients:
+            why = "no worker runs"
+            for worker in self.crew.fronts:
+                try:
+                    why = await worker.send_letter(recipient, subject, text)
+                except OSError as error:  # this one does not run now
+                    why = str(error)
+                if not why:
+                    break
+            if why:
+                raise OSError(why)
 
     @property
     def office(self) -> LicenseOffice:

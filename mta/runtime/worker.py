@@ -20,6 +20,7 @@ from mta.dkim.keys import KeyRing, load_key
 from mta.dkim.signer import Signer
 from mta.dns.resolver import Resolver
 from mta.egress.dispatcher import Dispatcher
+from mta.egress.letter import Letters
 from mta.egress.opening import Opener
 from mta.egress.route import find_route
 from mta.egress.settle import Settler
@@ -221,22 +222,31 @@ class Worker:
             counts=self.counts,
             on_change=self._kick,
         )
+        opener = Opener(
+            hostname=server.hostname,
+            deadlines=self.deadlines,
+            context=client_context(),
+            now=clock.now,
+        )
         self.dispatcher = Dispatcher(
             scheduler=self.scheduler,
             governor=self.governor,
             spools=self.spools,
             settler=self.settler,
-            opener=Opener(
-                hostname=server.hostname,
-                deadlines=self.deadlines,
-                context=client_context(),
-                now=clock.now,
-            ),
+            opener=opener,
             find_route=self.find_route,
             bodies=self.bodies,
             book=settings.book,
             clock=clock,
             counts=self.counts,
+        )
+        self.letters = Letters(
+            hostname=server.hostname,
+            opener=opener,
+            governor=self.governor,
+            find_route=self.find_route,
+            book=lambda: self.enforcement.book,
+            clock=clock,
         )
         self.governor.on_wanted(self._wanted)
         self.governor.on_told(self._told)

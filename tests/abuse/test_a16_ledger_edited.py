@@ -57,3 +57,35 @@ async def test_a16_a_changed_ledger_is_located_flagged_and_does_not_stop_mail(
         assert server.total == 40
         assert again.entitlement.state is State.VALID
         await again.stop()
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.95])
+async def test_a16_a_file_that_is_no_database_any_more_is_put_aside_and_the_vendor_counts_on(
+    tmp_path: Path, place: float
+) -> None:
+    time = MachineTime()
+    async with LicenceServer(VENDOR) as server:
+        server.now = lambda: time.true
+        guard = a_guard(tmp_path, VENDOR, time, endpoint=server.url)
+        await guard.open()
+        await guard.install(VENDOR.file(Kind.VOLUME, **EARLY))
+        await guard.talk()
+        guard.take(30)
+        await guard.delivered([Delivered("spool", 0, 30, 30)])
+        for _ in range(20):
+            await passes(guard, time, 61)
+        await guard.stop()
+        path = tmp_path / "state" / "ledger.db"
+        data = bytearray(path.read_bytes())
+        start = int(len(data) * place)
+        data[start : start + 6_000] = b"\xaa" * len(data[start : start + 6_000])
+        path.write_bytes(data)
+
+        again = a_guard(tmp_path, VENDOR, time, endpoint=server.url)
+        await again.open()
+        assert "ledger_chain" in (await again.status())["findings"]
+        await passes(again, time, 61)
+        await passes(again, time, 61)
+        assert server.total >= 30 and again.entitlement.deliver
+        assert again.take(5) == 5
+        await again.stop()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import licensing.remarks
 from licensing.entitlement import Entitlement, Injection, Remark, State
 from licensing.facts import BORNE, CURED
 from licensing.model import ActivationRequest, Deactivation, Kind, UsageReport
 from licensing.remarks import EXPIRY_DAYS, VOLUME_PERCENT
+from mta.cli.reference import render_cli
 
 PAGE = (Path(__file__).parents[2] / "docs" / "licensing.md").read_text("utf-8")
 
@@ -69,3 +71,11 @@ def test_the_thresholds_are_those_of_the_code() -> None:
     assert f"{', '.join(map(str, percents))} and {last} % of a volume" in PAGE
     assert len(CURED) == 3  # the row of the vendor's findings names each
     assert len(BORNE) == 5  # the rows of the machine and the ledger do
+
+
+def test_every_command_that_the_page_and_the_remarks_name_is_there() -> None:
+    remarks = Path(licensing.remarks.__file__).read_text("utf-8")
+    there = set(re.findall(r"^##+ sluice license ([a-z-]+)", render_cli(), re.MULTILINE))
+    named = re.findall(r"(?:`|^    )sluice license ([a-z-]+)", PAGE + remarks, re.MULTILINE)
+    assert len(named) > 15
+    assert set(named) <= there

@@ -75,22 +75,49 @@ def test_a_licence_is_installed_while_the_server_runs_and_held_mail_flows(
             assert 1 <= found["connections"]["peak"] <= 6
 
 
+def install_volume(place: Path, vendor: Vendor, block: int) -> None:
+    """A Volume licence whose first block has so many Emails, before any activation."""
+    volume = vendor.license(Kind.VOLUME, **TERM).limits.volume
+    assert volume is not None
+    lease = msgspec.structs.replace(volume.lease, min=block)
+    limits = msgspec.structs.replace(
+        vendor.license(Kind.VOLUME).limits, volume=msgspec.structs.replace(volume, lease=lease)
+    )
+    (place / "license.d").mkdir()
+    file = vendor.file(Kind.VOLUME, limits=limits, **TERM)
+    (place / "license.d" / "volume.lic").write_bytes(file)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_notice_is_mailed_though_all_mail_is_held_and_counts_as_no_email(
+    tmp_path: Path, workers: int
+) -> None:
+    vendor, block = Vendor(), 10
+    install_volume(tmp_path, vendor, block)
+    license = f'{LICENSE}notify_email = ["ops@ops.example"]\n'
+    with Stage() as stage:
+        host = stage.witness()
+        default, server = f'hosts = ["{host.host}"]', f"workers = {workers}"
+        with vendored(tmp_path, vendor, license=license, default=default, server=server) as daemon:
+            hand_in(daemon, [Letter((f"m{n}@d{n % 9}.example",)) for n in range(30)])
+            wait_until(lambda: state(daemon) == "over_limit", lambda: state(daemon))
+
+            def told() -> list[bytes]:
+                return [each.data for each in host.mailbox.of("ops@ops.example")]
+
+            wait_until(lambda: any(b"Emails" in each for each in told()), lambda: str(told()))
+            assert all(b"Auto-Submitted: auto-generated" in each for each in told())
+            assert daemon.ask("license.usage")["counted"] == block
+            assert daemon.totals()["queued_recipients"] == 30 - block
+            assert len([each for each in host.recipients if each != "ops@ops.example"]) == block
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_before_its_activation_a_volume_licence_gives_exactly_its_start_block(
     tmp_path: Path, workers: int
 ) -> None:
     vendor, block = Vendor(), 120
-    plain = vendor.license(Kind.VOLUME, **TERM)
-    volume = plain.limits.volume
-    assert volume is not None
-    lease = msgspec.structs.replace(volume.lease, min=block)
-    limits = msgspec.structs.replace(
-        plain.limits, volume=msgspec.structs.replace(volume, lease=lease)
-    )
-    (tmp_path / "license.d").mkdir()
-    (tmp_path / "license.d" / "volume.lic").write_bytes(
-        vendor.file(Kind.VOLUME, limits=limits, **TERM)
-    )
+    install_volume(tmp_path, vendor, block)
     with Stage() as stage:
         host = stage.witness()
         with vendored(

@@ -162,6 +162,11 @@ async def test_what_was_answered_survives_a_kill_and_the_vendor_sees_it(tmp_path
         nodes = await asyncio.to_thread(ask_admin, tmp_path, admin_port, "node", "list")
         assert "mta1" in nodes
         assert node.disk.activation_id in nodes
+        (tmp_path / "revoked").write_text(format_armour(vendor.revocations(7)))
+        said = await asyncio.to_thread(
+            ask_admin, tmp_path, admin_port, "import", str(tmp_path / "revoked")
+        )
+        assert '"number": 7' in said
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), START_S) == 0
 

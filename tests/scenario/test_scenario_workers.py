@@ -1,9 +1,10 @@
 """Many workers, one set of limits: what the hosts see is the same as if one process had sent it all.
 
-Connections are counted at the hosts from accept to close, arrivals by the clock, while 8 workers share three connections, two a
-site, and a rate a site over 500 domains.
+Connections are counted on the wire from our SYN to our FIN, and at the hosts from accept to close; arrivals by the clock, while
+8 workers share three connections, two a site, and a rate a site over 500 domains.
 """
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from mta.lab.tempers import Temper
 from tests.scenario.stage import Letter, Stage, hand_in, require_rate
+from tests.support.packets import Recorder
 
 WORKERS = 8
 DOMAINS = 500
@@ -20,6 +22,8 @@ RATE = 10.0
 
 
 @pytest.mark.serial
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="a packet capture needs root")
 def test_eight_workers_keep_three_connections_two_a_site_and_the_rate_of_each(
     tmp_path: Path,
 ) -> None:
@@ -29,12 +33,15 @@ def test_eight_workers_keep_three_connections_two_a_site_and_the_rate_of_each(
         for number, host in enumerate(hosts):
             domains = [f"d{n}.example" for n in range(number, DOMAINS, SITES)]
             more += f'[site.s{number}]\ndomains = {domains!r}\nhosts = ["{host.host}"]\n'
-        with stage.server(
-            tmp_path,
-            default=f'max_connections = 2\nmessage_rate = "{RATE:g}/s"',
-            server=f"workers = {WORKERS}\ntotal_connections = 3",
-            more=more.replace("'", '"'),
-        ) as daemon:
+        with (
+            Recorder([host.port for host in hosts]) as wire,
+            stage.server(
+                tmp_path,
+                default=f'max_connections = 2\nmessage_rate = "{RATE:g}/s"',
+                server=f"workers = {WORKERS}\ntotal_connections = 3",
+                more=more.replace("'", '"'),
+            ) as daemon,
+        ):
             mail = [Letter((f"a@d{n}.example",)) for n in range(DOMAINS)]
             hand_in(daemon, mail, connections=40)
             status = daemon.ask("status")
@@ -44,6 +51,7 @@ def test_eight_workers_keep_three_connections_two_a_site_and_the_rate_of_each(
             for host in hosts:
                 host.wait_for(DOMAINS // SITES, 60)
             assert stage.crowd.peak <= 3
+            assert wire.peak == 3, f"{wire.peak} from SYN to FIN, {wire.seen} in all"
             for host in hosts:
                 assert max(host.peak_of.values()) <= 2
                 times = [each.at for each in host.arrivals for _ in each.recipients]

@@ -37,7 +37,8 @@ from licensing.server.activating import SeatClerk
 from licensing.server.answers import Answer
 from licensing.server.book import Book, verify_license
 from licensing.server.counting import Received, ReportClerk
-from licensing.server.db_sqlite import SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import SqliteStore
 from licensing.server.desk import Desk
 from licensing.server.signer import Signer
 from tests.support.vendor import STARTS, Vendor

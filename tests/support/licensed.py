@@ -17,7 +17,7 @@ import msgspec
 
 from mta.config.load import Settings
 from mta.io.files import write_atomically
-from mta.runtime.license import UNLICENSED, Delivered, Entitlement, SendMail, State
+from mta.runtime.license import UNLICENSED, Delivered, Entitlement, State
 from mta.runtime.supervisor import run
 from tests.support.daemon import Daemon
 
@@ -191,7 +191,7 @@ def main() -> int:
     """What the command does: `run --config FILE`."""
     config = Path(sys.argv[sys.argv.index("--config") + 1])
 
-    def open_guard(settings: Settings, send_mail: SendMail | None) -> FileGuard:
+    def open_guard(settings: Settings, _send_mail: object) -> FileGuard:
         return FileGuard(Path(settings.file).parent)
 
     return run(config, open_guard)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from licensing.guard import Guard, Surroundings
+from licensing.options import SendMail
 from licensing.trust import Trust
 from mta.config.load import Settings
-from mta.runtime.license import SendMail, guard_options
+from mta.runtime.license import guard_options
 from mta.runtime.supervisor import run
 from tests.support.daemon import Daemon
 from tests.support.licensed import ROOT
@@ -40,7 +41,7 @@ def main() -> int:
     """What the command does."""
     config = Path(sys.argv[sys.argv.index("--config") + 1])
 
-    def open_guard(settings: Settings, send_mail: SendMail | None) -> Guard:
+    def open_guard(settings: Settings, send_mail: SendMail) -> Guard:
         trust = Trust.load((Path(settings.file).parent / "root.json").read_bytes())
         return Guard(guard_options(settings), Surroundings(trust=trust, send_mail=send_mail))
 

@@ -13,7 +13,7 @@ from licensing.errors import LicenseError
 from licensing.fingerprint import Machine
 from licensing.guard import Delivered, Guard
 from licensing.installation import AlreadyRunning
-from licensing.model import Kind, LeaseTerms, Refusal
+from licensing.model import Kind, LeaseTerms, Notice, Refusal
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes
@@ -185,6 +185,43 @@ async def test_a_seat_given_back_is_free_and_not_taken_again_by_itself(
     assert server.rows == {}
     await guard.activate()
     assert len(server.rows) == 1
+    await passes(guard, time, 61)
+    assert server.total == 0, "what the old seat has reported is not told again"
+    assert [each.final for each in server.reports] == [False, True, False]
+
+
+async def test_two_copies_of_a_server_are_a_finding_until_the_vendor_no_longer_says_so(
+    guard: Guard, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    await guard.install(vendor.file(Kind.ENTERPRISE_SERVER, **EARLY))
+    await guard.talk()
+    server.ack_extra = {"notices": (Notice(id="clone:7", level="error", text="copied"),)}
+    await passes(guard, time, 86_401)
+    assert guard.entitlement.state is State.GRACE and guard.entitlement.deliver
+    server.ack_extra = {}
+    await passes(guard, time, 86_401)
+    assert guard.entitlement.state is State.VALID
+
+
+async def test_a_trusted_time_that_is_set_back_stops_neither_reports_nor_the_look_at_files(
+    tmp_path: Path, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    right, time.true = time.true, time.true + 20 * 86_400
+    server.now = lambda: right
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    await guard.install(vendor.file(Kind.VOLUME, **EARLY))
+    await guard.talk()
+    assert (await guard.status())["clock"]["now"] < right + 1
+    server.now = lambda: time.true - 20 * 86_400
+    reported = len(server.reports)
+    await passes(guard, time, 61)
+    assert len(server.reports) == reported + 1
+    for path in (tmp_path / "license.d").iterdir():
+        path.unlink()
+    await passes(guard, time, 61)
+    assert (await guard.status())["licenses"] == []
+    await guard.stop()
 
 
 async def test_what_was_sent_can_be_read(

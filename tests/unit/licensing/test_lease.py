@@ -157,6 +157,24 @@ def test_credit_is_used_once_over_a_restart() -> None:
     assert books.credit_used == {"2026-11": 550}
 
 
+def test_credit_that_was_told_is_part_of_the_pool_and_the_next_outage_has_its_own() -> None:
+    allowance, books = an_allowance()
+    allowance.advance(NOW + HOUR)
+    allowance.take(550)
+    allowance.count(300, NOW + HOUR)
+    told = allowance.uses()
+    allowance.count(250, NOW + HOUR)
+    # The vendor is back: 300 stand in the report, 250 came after it.
+    books.contact_at = NOW + 2 * HOUR
+    allowance.settle(told, (), a_pool(share=400), NOW + 2 * HOUR)
+    assert books.credit_used == {"2026-11": 250}
+    assert allowance.free == 0
+    allowance.advance(NOW + 3 * HOUR)
+    assert allowance.free == 400 + 50 - 250
+    allowance.settle(allowance.uses(), (), a_pool(share=400), NOW + 3 * HOUR)
+    assert books.credit_used == {}
+
+
 def test_a_forecast_says_when_the_pool_is_used_up() -> None:
     allowance, _ = an_allowance(a_lease("ls1", 1_000))
     assert allowance.forecast(NOW) is None

@@ -5,8 +5,10 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
 from licensing.envelope import decode_envelope, encode_envelope
 from licensing.model import (
@@ -23,6 +25,7 @@ from licensing.model import (
     UsageAck,
 )
 from licensing.server.app import MAX_BODY
+from licensing.server.serve import listening
 from tests.support.licence_office import Twin, a_volume, opened, renewed
 from tests.support.licence_wire import Wire, a_wire
 from tests.support.vendor import Vendor
@@ -235,3 +238,22 @@ async def test_a_server_kind_gets_a_seat_until_the_end_of_its_term(tmp_path: Pat
         answer = await wire.send("/v1/activations", node.request(int(wire.clock())))
         given = node.take_activation(answer.body)
         assert given.valid_until == int(license.terminate_at.timestamp())
+
+
+async def test_the_log_of_a_request_that_failed_names_no_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(_: web.Request) -> web.Response:
+        raise ValueError("a bug of ours")
+
+    app = web.Application()
+    app.router.add_get("/", broken)
+    async with (
+        listening(app, ("127.0.0.1", 0), None) as port,
+        aiohttp.ClientSession() as client,
+        client.get(f"http://127.0.0.1:{port}/") as response,
+    ):
+        assert response.status == 500
+    assert "Error handling request" in caplog.text
+    assert "a bug of ours" in caplog.text
+    assert "127.0.0.1" not in caplog.text

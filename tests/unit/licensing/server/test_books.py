@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from licensing.errors import LicenseError
 from licensing.server.chain import first_break
-from licensing.server.db_sqlite import SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import SqliteStore
 from licensing.server.desk import note
 from licensing.server.incidents import MAX_AGE_S, Incident, Incidents
 from licensing.server.rows import Account, EpochRow, FindingRow

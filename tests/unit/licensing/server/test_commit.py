@@ -7,7 +7,8 @@ import apsw
 import pytest
 
 from licensing.server.commit import MAX_BATCH, MAX_WAITING, Busy, Committer, NotCommitted
-from licensing.server.db_sqlite import SqliteStore, open_books
+from licensing.server.db_open import open_books
+from licensing.server.db_sqlite import SqliteStore
 from licensing.server.store import Store
 
 

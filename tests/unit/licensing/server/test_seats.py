@@ -141,6 +141,29 @@ def test_a_volume_node_that_was_given_up_is_counted_when_it_comes_back() -> None
     assert office.store.account(license.license_id).nodes == 1
 
 
+def test_a_volume_node_that_activates_again_after_a_long_silence_is_one_node() -> None:
+    vendor = Vendor()
+    license = a_volume(vendor, 10_000, period="term")
+    office = Office(license, vendor=vendor)
+    node = Twin(license, office.sha256(license.license_id))
+    node.activate(office)
+    office.now += 60 * DAY_S  # lapsed, and not swept yet
+    assert node.activate(office).status == 200
+    account = office.store.account(license.license_id)
+    assert (account.nodes, account.taken) == (1, 1)
+
+
+def test_a_server_that_wants_more_seats_gets_them_if_they_are_there() -> None:
+    office, node, other = an_office(quantity=3)
+    node.activate(office)
+    office.now += 60
+    assert node.activate(office, seats=2).status == 200
+    account = office.store.account(node.license.license_id)
+    assert (account.nodes, account.taken) == (1, 2)
+    assert other.activate(office, seats=2).code == "SEAT_LIMIT"
+    assert other.activate(office).status == 200
+
+
 def test_a_final_report_frees_seat_and_leases() -> None:
     vendor = Vendor()
     license = a_volume(vendor, 10_000)
