@@ -276,14 +276,22 @@ class Contact:
         self.reporter = reporter
 
     async def _report_twice(self, reporter: Reporter, *, final: bool = False) -> Outcome:
-        """Until what goes out is fresh; a refusal or a silence ends it."""
+        """Until what the vendor knows is all there is; a refusal or a silence ends it."""
         for _ in range(MOST_AT_ONCE):
             was_stored = reporter.is_under_way
             outcome = await self._report(reporter, now_please=True, final=final)
-            is_stored_one = outcome is Outcome.ACKED and was_stored
+            # Nothing new is not sent: near the vendor's limit it would be refused, and so would each next try.
+            is_stored_one = outcome is Outcome.ACKED and was_stored and self._has_news(final)
             if self.reporter is not reporter or not (is_stored_one or outcome in GOES_ON):
                 break
         return outcome
+
+    def _has_news(self, final: bool) -> bool:
+        """Whether the vendor has not acknowledged all that was counted, or not yet that it is the last."""
+        books, reporter = self._home.books, self.reporter
+        was_last = reporter is not None and reporter.acked is not None and reporter.acked[1].final
+        is_known = (books.epoch, books.cum) == (books.acked.epoch, books.acked.cum)
+        return not is_known or (final and not was_last)
 
     async def _report(
         self, reporter: Reporter, *, now_please: bool = False, final: bool = False

@@ -153,7 +153,8 @@ class Seats:
         self.activations[_id(each)] = found
         self.refusals.pop(_id(each), None)
         self.failure = ""
-        if each is self._main:
+        # By its id: while the vendor answered, the files may have been read again.
+        if self._main is not None and _id(each) == _id(self._main):
             await self._adopt(found)
         await home.save()
         return found
