@@ -10,10 +10,12 @@ import socket
 import struct
 import threading
 from collections.abc import Collection
+from ipaddress import ip_address
 from typing import Self
 
 PACKET_OUTGOING = 4  # packet(7): as sent; each packet of loopback is seen a second time as received
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
+IPPROTO_ICMP, IPPROTO_ICMPV6 = 1, 58
 SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 BUFFER = 32 << 20
@@ -47,7 +49,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="packets", daemon=True)
 
     def __enter__(self) -> Self:
-        _filter(self._sock)
+        self._choose()
         self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         self._sock.bind(("lo", 0x0003))  # ETH_P_ALL: what is sent is seen only so
         self._thread.start()
@@ -63,18 +65,21 @@ class Recorder:
         """Connections begun and not ended."""
         return len(self._open)
 
+    def _choose(self) -> None:
+        _filter(self._sock)
+
     def _run(self) -> None:
         while True:
             is_last = self._stopping.is_set()
             ready, _, _ = select.select([self._sock], [], [], 0.0 if is_last else LOOK_S)
             if ready:
-                data, (_, _, kind, _, _) = self._sock.recvfrom(128)
+                data, (_, protocol, kind, _, _) = self._sock.recvfrom(128)
                 if kind == PACKET_OUTGOING:
-                    self._take(data)
+                    self._take(data, protocol)
             elif is_last:
                 return
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, protocol: int) -> None:
         start = (data[0] & 0x0F) * 4
         source, target = data[12:16], data[16:20]
         from_port, to_port = struct.unpack_from("!HH", data, start)
@@ -90,6 +95,38 @@ class Recorder:
                 self._open.discard(ends)
         elif from_port in self._ports and flags & RST:
             self._open.discard((target, to_port, source, from_port))
+
+
+class Targets(Recorder):
+    """Whom anybody on this loopback speaks to first: where TCP connections go, datagrams, and whatever else there is.
+
+    For a network of its own (`tests.support.own_network`), where all that happens is ours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.seen_by: set[tuple[str, str, int]] = set()  # (protocol, address, port)
+
+    def _choose(self) -> None:
+        """Everything is of interest."""
+
+    def _take(self, data: bytes, protocol: int) -> None:
+        if protocol == ETH_P_IP:
+            start, kind, target = (data[0] & 0x0F) * 4, data[9], data[16:20]
+        elif protocol == ETH_P_IPV6:
+            start, kind, target = 40, data[6], data[24:40]
+        else:
+            self.seen_by.add((f"ethertype {protocol:#x}", "", 0))
+            return
+        if kind in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+            return  # the kernel's own: a port is closed, a neighbour is looked for
+        port = struct.unpack_from("!H", data, start + 2)[0]
+        if kind == socket.IPPROTO_TCP:
+            if data[start + 13] & (SYN | ACK) == SYN:
+                self.seen_by.add(("tcp", str(ip_address(target)), port))
+        else:
+            name = "udp" if kind == socket.IPPROTO_UDP else f"protocol {kind}"
+            self.seen_by.add((name, str(ip_address(target)), port))
 
 
 def _filter(sock: socket.socket) -> None:
