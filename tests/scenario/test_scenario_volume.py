@@ -6,6 +6,7 @@ are killed in the middle.
 
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,9 @@ OVER = Entitlement(
     is_metered=True,
     reason="no Emails are left",
 )
+
+
+MAIL_BETWEEN_KILLS = 200
 
 
 def mail(count: int, domains: int = 10, first: int = 0) -> list[Letter]:
@@ -89,27 +93,36 @@ def test_an_attempt_that_fails_brings_its_email_back(tmp_path: Path) -> None:
             wait_until(lambda: guard.counted.emails == 10, lambda: str(guard.counted))
 
 
-@pytest.mark.parametrize("victim", ["worker", "follower", "server"])
+VICTIMS = ("worker", "follower", "server")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_whoever_is_killed_every_delivery_is_counted_once(tmp_path: Path, victim: str) -> None:
-    count = 1200
+    count_over_kills(tmp_path, [victim] * 3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kills", [100])
+def test_after_a_hundred_kills_every_delivery_is_counted_once(tmp_path: Path, kills: int) -> None:
+    count_over_kills(tmp_path, [VICTIMS[number % len(VICTIMS)] for number in range(kills)])
+
+
+def count_over_kills(place: Path, victims: Sequence[str]) -> None:
+    """Kill one after the other under load; in the end the count, the records and what arrived are the same."""
+    count = MAIL_BETWEEN_KILLS * (len(victims) + 1)
     with Stage() as stage:
         host = stage.witness(Temper(delay_s=0.001))
         default = f'hosts = ["{host.host}"]\nmax_connections = 4'
-        with licensed(
-            tmp_path, METERED, emails=2 * count, default=default, server="workers = 2"
-        ) as (daemon, guard):
+        with licensed(place, METERED, emails=2 * count, default=default, server="workers = 2") as (
+            daemon,
+            guard,
+        ):
             hand_in(daemon, mail(count), connections=20)
-            for part in range(1, 4):
-                wait_until(lambda at=part * 200: len(host.recipients) >= at, "no mail goes out")
-                if victim == "server":
-                    daemon.kill()
-                    daemon.start()
-                else:
-                    name = "worker 0" if victim == "worker" else "follower 0"
-                    pid = daemon.ask("status")["processes"].get(name)
-                    with suppress(ProcessLookupError):  # it is still being buried
-                        if pid:
-                            os.kill(pid, signal.SIGKILL)
+            for number, victim in enumerate(victims, 1):
+                at = number * MAIL_BETWEEN_KILLS
+                wait_until(lambda at=at: len(set(host.recipients)) >= at, "no mail goes out")
+                kill(daemon, victim)
             wait_until(lambda: is_whole(daemon), lambda: str(daemon.ask("status")), 60.0)
             records = kinds(daemon.records())["d"]
             assert records == count
@@ -122,3 +135,16 @@ def test_whoever_is_killed_every_delivery_is_counted_once(tmp_path: Path, victim
                 lambda: daemon.ask("status")["license"]["volume"]["left"] == left,
                 lambda: str(daemon.ask("status")["license"]),
             )
+
+
+def kill(daemon: Daemon, victim: str) -> None:
+    """End one of its processes, or all with the supervisor, which is then started again."""
+    if victim == "server":
+        daemon.kill()
+        daemon.start()
+        return
+    name = "worker 0" if victim == "worker" else "follower 0"
+    pid = daemon.ask("status")["processes"].get(name)
+    with suppress(ProcessLookupError):  # it is still being buried
+        if pid:
+            os.kill(pid, signal.SIGKILL)
