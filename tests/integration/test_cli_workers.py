@@ -45,6 +45,15 @@ class Server(ServerFake):
             "hostname": "mta.test.example",
             "pid": 4711,
             "lab": False,
+            "license": {
+                "lab": False,
+                "state": "valid",
+                "reason": "",
+                "hold": "",
+                "licenses": [{"kind": "standard_server"}],
+                "remarks": [],
+                "connections": {"in_use": 2, "limit": 3, "peak": 3},
+            },
         }
 
 
@@ -85,6 +94,7 @@ def test_status_has_a_line_for_each_worker_and_says_who_does_not_answer(socket: 
     assert " ".join(lines[1][1:]) == "does not answer"
     assert lines[2][1] == "open"
     assert "2 in the last minute" in out  # the sum of those that answered
+    assert "2/3 (peak 3)" in out
     assert "worker 1 did not answer" in err
 
 
