@@ -57,7 +57,7 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
         ("spool", format_size(totals["spool_bytes"]), _intake(answer["workers"])),
         ("loop lag p99", f"{answer['loop_lag_p99_ms']} ms", ""),
     ]
-    rows += _licence(answer["license"])
+    rows += _licence(answer.get("license", {"lab": True}))
     for follower in answer["followers"]:
         behind = f"{follower['waiting']} events waiting"
         rows.append((follower["name"], follower["trouble"] or "writing", behind))

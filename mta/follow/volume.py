@@ -15,8 +15,8 @@ from mta.model.event import Attempt
 
 NAME = "volume"
 
-# (the spool's UUID, after this event, up to this event, so many Emails)
-VolumeCount = tuple[str, int, int, int]
+# (the spool's UUID, after this event, up to this event, so many Emails, the event of each)
+VolumeCount = tuple[str, int, int, int, tuple[int, ...]]
 
 
 class Meter(Protocol):
@@ -33,7 +33,7 @@ class VolumeSink:
     """A `Sink` that counts."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}  # by spool, since the last save
+        self.counts: dict[str, list[int]] = {}  # by spool: the deliveries since the last save
 
     def open(self, place: str, wall: float) -> str:
         """See `Sink`: what was not saved is counted again."""
@@ -42,11 +42,9 @@ class VolumeSink:
 
     def write(self, spool: str, events: Sequence[Numbered]) -> None:
         """See `Sink`."""
-        found = 0
-        for _, event in events:
-            if event.__class__ is Attempt and event.kind == "d":
-                found += 1
-        self.counts[spool] = self.counts.get(spool, 0) + found
+        self.counts.setdefault(spool, []).extend(
+            number for number, event in events if event.__class__ is Attempt and event.kind == "d"
+        )
 
     def save(self) -> str:
         """See `Sink`: the cursors are saved with the counts."""
@@ -91,10 +89,9 @@ class VolumeCursors:
             return
         known, self._known = self._known or {}, None  # unknown, should this fail
         counted = self._sink.counts
-        self._meter.delivered(
-            [
-                (spool, known.get(spool, 0), upto, counted.pop(spool, 0))
-                for spool, upto in done.items()
-            ]
-        )
+        counts: list[VolumeCount] = []
+        for spool, upto in done.items():
+            at = tuple(counted.pop(spool, ()))
+            counts.append((spool, known.get(spool, 0), upto, len(at), at))
+        self._meter.delivered(counts)
         self._known = {**known, **done}

@@ -135,6 +135,8 @@ class Crew:
             await child.bear(start, take, lambda: self._connect_events(child))
         except BaseException:  # raised again: a desk is closed with its worker
             desk.close()
+            if self._office.till is not None:
+                self._office.till.died(child.number)
             raise
         if self._office.till is not None:
             self._office.till.serves(child.number, child.last_events)

@@ -8,6 +8,7 @@ guard fails, mail goes on: what is delivered stands in the events, and is counte
 """
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -64,6 +65,8 @@ class Till:
         self._worker_of: dict[str, int] = {}  # spool → who drives it
         self._dead: dict[int, list[_Orphans]] = {}
         self._cursors: dict[str, int] = {}  # spool → the last event counted
+        # worker → spool → deliveries counted between a death and the next life's first word
+        self._early: dict[int, dict[str, tuple[int, ...]]] = {}
         self._scarce_until = 0.0
         self._is_failing = False
 
@@ -96,6 +99,8 @@ class Till:
         for orphans in self._dead.get(worker, ()):
             orphans.left = orphans.left or dict(last_events)
             orphans.is_known = True
+        for spool, at in self._early.pop(worker, {}).items():
+            self._use_up(worker, spool, at)
         self._bury(worker)
 
     def died(self, worker: int) -> None:
@@ -111,13 +116,21 @@ class Till:
             worker = self._worker_of.get(each.spool)
             if worker is None:
                 continue
-            emails = each.emails
-            for orphans in self._dead.get(worker, ()):  # theirs are the older events
-                used = min(emails, orphans.emails)
-                orphans.emails -= used
-                emails -= used
-            self._held[worker] = max(0, self._held.get(worker, 0) - emails)
-            self._bury(worker)
+            if all(orphans.is_known for orphans in self._dead.get(worker, ())):
+                self._use_up(worker, each.spool, each.at)
+                self._bury(worker)
+            else:  # whose they are is known when the next life says where it begins
+                early = self._early.setdefault(worker, {})
+                early[each.spool] = (*early.get(each.spool, ()), *each.at)
+
+    def _use_up(self, worker: int, spool: str, at: Sequence[int]) -> None:
+        """Deliveries by the events `at`, rising: the oldest life first whose events reach so far."""
+        for orphans in self._dead.get(worker, ()):
+            theirs = bisect_right(at, orphans.left.get(spool, 0))
+            used = min(theirs, orphans.emails)
+            orphans.emails -= used
+            at = at[used:]
+        self._held[worker] = max(0, self._held.get(worker, 0) - len(at))
 
     def _bury(self, worker: int) -> None:
         """Return what is left of lives whose events are counted to their end."""

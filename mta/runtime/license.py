@@ -62,6 +62,7 @@ class Delivered:
     since: int
     upto: int
     emails: int
+    at: tuple[int, ...] = ()  # the event of each: it says which life of a worker delivered it
 
 
 class Guard(Protocol):

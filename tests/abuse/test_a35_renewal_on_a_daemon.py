@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mta.runtime.license import Entitlement, Injection, State
-from tests.scenario.stage import Stage, hand_in, kinds, letters
+from tests.scenario.stage import Stage, hand_in, kinds, letters, wait_until
 from tests.support.licensed import an_entitlement, licensed
 
-EXPIRE_S = 3.0
+EXPIRE_S = 4.0
 RUNNING_OFF = Entitlement(State.EXPIRED, Injection.REFUSED, reason="the term is over")
 HELD = Entitlement(
     State.EXPIRED, Injection.REFUSED, deliver=False, reason="the term is over; its run-off, too"
@@ -33,6 +33,8 @@ def test_a35_held_mail_goes_on_by_itself_and_its_hold_is_no_part_of_its_age(
             hand_in(daemon, letters(5, "flows.example"))
             host.wait_for(5)
             guard.allow(HELD)
+            # Resumed before that is known to the workers, some of it would be delivered.
+            wait_until(lambda: daemon.ask("status")["license"]["state"] == "expired", "not held")
             daemon.ask("queue.resume", queue="held.example")
             time.sleep(
                 2 * EXPIRE_S

@@ -23,7 +23,9 @@ class Ledger:
 
     def delivered(self, counts: list[VolumeCount]) -> None:
         self._fail("before")
-        for spool, since, upto, emails in counts:
+        for spool, since, upto, emails, at in counts:
+            assert len(at) == emails
+            assert all(since < each <= upto for each in at)
             assert since == self.kept.get(spool, 0) < upto
             self.kept[spool] = upto
             self.emails += emails

@@ -29,6 +29,11 @@ class Clock:
         return self.time
 
 
+def delivered(spool: str, since: int, upto: int, emails: int) -> Delivered:
+    """The last `emails` of these events are deliveries."""
+    return Delivered(spool, since, upto, emails, tuple(range(upto - emails + 1, upto + 1)))
+
+
 def a_till(left: int) -> tuple[Till, Pool, Clock]:
     pool, clock = Pool(left), Clock()
     return Till(pool, clock), pool, clock
@@ -57,14 +62,14 @@ def test_what_a_dead_worker_held_comes_back_only_when_its_events_are_counted_to_
     till, pool, _ = a_till(100)
     till.serves(0, {"s": 0})
     till.take(0, 30)
-    till.counted([Delivered("s", 0, 12, 10)])
+    till.counted([delivered("s", 0, 12, 10)])
     till.died(0)
     assert pool.left == 70
     till.serves(0, {"s": 20})  # events 13 to 20 were committed, and are not counted yet
     assert pool.left == 70
-    till.counted([Delivered("s", 12, 18, 5)])
+    till.counted([delivered("s", 12, 18, 5)])
     assert pool.left == 70
-    till.counted([Delivered("s", 18, 20, 2)])
+    till.counted([delivered("s", 18, 20, 2)])
     assert pool.left == 100 - 10 - 5 - 2
     assert till.held(0) == 0
 
@@ -73,7 +78,7 @@ def test_a_dead_worker_whose_events_were_all_counted_gives_back_at_its_next_star
     till, pool, _ = a_till(100)
     till.serves(3, {"s": 0, "adopted": 0})
     till.take(3, 8)
-    till.counted([Delivered("s", 0, 9, 8)])
+    till.counted([delivered("s", 0, 9, 8)])
     till.take(3, 4)
     till.died(3)
     till.serves(3, {"s": 9, "adopted": 0})
@@ -89,7 +94,7 @@ def test_a_worker_that_dies_twice_before_anything_is_counted_loses_nothing() -> 
     till.take(0, 10)
     till.died(0)
     till.serves(0, {"s": 8})
-    till.counted([Delivered("s", 0, 8, 8)])
+    till.counted([delivered("s", 0, 8, 8)])
     assert pool.left == 92
 
 
@@ -99,3 +104,17 @@ def test_a_fault_of_licensing_gives_what_was_asked_for() -> None:
     assert till.take(0, 64) == 64
     pool.is_broken = False
     assert till.take(0, 2) == 2
+
+
+def test_deliveries_of_two_lives_counted_in_one_go_are_told_apart() -> None:
+    till, pool, _ = a_till(100)
+    till.serves(0, {"s": 0})
+    till.take(0, 10)
+    till.died(0)
+    till.take(0, 20)  # the next life asks before it has said where it begins
+    till.counted([Delivered("s", 0, 9, 5, (2, 4, 7, 8, 9))])
+    till.serves(0, {"s": 7})
+    assert till.held(0) == 20 - 2
+    assert pool.left == 100 - 20 - 3
+    till.give_back(0, 18)
+    assert pool.left == 100 - 5
