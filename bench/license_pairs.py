@@ -1,7 +1,7 @@
 """`python -m bench.license_pairs`: the whole daemon with licensing against the same without, pair by pair.
 
 A round runs four daemons of one command under one load: lab mode twice (no guard: what is measured against, and against itself),
-an Enterprise licence (decided, not metered) and a Volume licence (each delivery takes an Email and is counted in the ledger). Only
+an Enterprise licence (decided, not metered), a Volume licence (each delivery takes an Email and is counted in the ledger). Only
 lab mode's switch and the licence differ. Each round begins one further on, so that none always has the warm cache.
 
 The noise is what lab mode differs from itself: the greatest distance from 1 of the A/A pairs. Asked: the median of the A/B pairs
