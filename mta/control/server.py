@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,7 @@ MAX_CONNECTIONS = 32
 IDLE_TIMEOUT_S = 300.0
 WRITE_TIMEOUT_S = 30.0
 ITEMS_PER_LINE = 500
+MAX_LOGGED = 200  # characters of an argument: a whole licence says no more to a reader of the log
 MAX_PATH_BYTES = 107  # sun_path holds 108 with its final zero
 SO_PEERGROUPS = 59  # <asm-generic/socket.h>; the socket module has no name for it
 _UCRED = struct.Struct("3i")  # pid, uid, gid
@@ -216,7 +217,8 @@ class ControlServer:
             verb = self._registry.find(request.verb)
             args = self._registry.parse_args(verb, request.args)
             if verb.changes:
-                log.info("control", verb=verb.name, uid=peer.uid, pid=peer.pid, args=request.args)
+                told = _shortened(request.args)
+                log.info("control", verb=verb.name, uid=peer.uid, pid=peer.pid, args=told)
             async with asyncio.timeout(verb.deadline_s):
                 last = _bounded(encode_line(Answer(ok=await _run(verb, args, writer))))
         except ControlError as error:
@@ -267,6 +269,16 @@ def _parse(line: bytes) -> Request:
         return decode_request(line)
     except msgspec.DecodeError as error:
         raise ControlError(f"no request: {error}", 'send {"verb": …, "args": {…}}') from error
+
+
+def _shortened(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the log has them."""
+    return {
+        name: f"{value[:MAX_LOGGED]}… ({len(value)} characters)"
+        if isinstance(value, str) and len(value) > MAX_LOGGED
+        else value
+        for name, value in args.items()
+    }
 
 
 def _bounded(line: bytes) -> bytes:

@@ -65,6 +65,8 @@ def test_a_licence_is_installed_while_the_server_runs_and_held_mail_flows(
             text = vendor.file(Kind.STANDARD_SERVER, quantity=2, **TERM).decode()
             answer = daemon.ask("license.install", text=text)
             assert answer["kind"] == "standard_server"
+            assert "verb=license.install" in daemon.log
+            assert "END SLUICE LICENSE" not in daemon.log, "the log has no use for a whole file"
             wait_until(
                 lambda: state(daemon) == "pending", lambda: str(daemon.ask("license.status"))
             )
