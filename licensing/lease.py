@@ -108,7 +108,8 @@ class Allowance:
         self.is_on_credit = False
         if self._is_before_first_lease():
             # Before the first lease one start block may be used; the first report tells of it (design 3.4).
-            left = max(0, self.limit.lease.min - self._books.cum)
+            # Of a volume that is smaller than a block, no more than the volume.
+            left = max(0, min(self.limit.lease.min, self.limit.emails) - self._books.cum)
         elif left <= self.taken and (credit := self._credit(now)) > 0:
             left += credit
             self.is_on_credit = True

@@ -47,6 +47,13 @@ def test_before_the_first_lease_one_start_block_may_be_used() -> None:
     assert allowance.free == 40
 
 
+def test_the_start_block_of_a_small_volume_is_no_more_than_the_volume() -> None:
+    small = VolumeLimit(emails=30, period="month", anchor=date(2026, 12, 1))
+    allowance = Allowance(Books(), small, 14 * DAY)
+    allowance.advance(NOW)
+    assert allowance.take(1_000) == 30
+
+
 def test_taking_is_bounded_by_what_the_leases_hold() -> None:
     allowance, _ = an_allowance(a_lease("ls1", 10))
     assert [allowance.take(4) for _ in range(4)] == [4, 4, 2, 0]
