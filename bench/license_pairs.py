@@ -1,8 +1,9 @@
 """`python -m bench.license_pairs`: the whole daemon with licensing against the same without, pair by pair.
 
-A round runs four daemons of one command under one load: lab mode twice (no guard: what is measured against, and against itself),
-an Enterprise licence (decided, not metered), a Volume licence (each delivery takes an Email and is counted in the ledger). Only
-lab mode's switch and the licence differ. Each round begins one further on, so that none always has the warm cache.
+A round runs daemons of one command under one load: lab mode twice (no guard: what is measured against, and against itself), an
+Enterprise licence (decided, not metered), a Volume licence (each delivery takes an Email and is counted in the ledger); and a
+Standard licence, 3 connections, against lab mode with as many. Only lab mode's switch and the licence differ. Each round begins
+one further on, so that none always has the warm cache.
 
 The noise is what lab mode differs from itself: the greatest distance from 1 of the A/A pairs. Asked: the median of the A/B pairs
 is no further from 1 than that. A pair whose run failed is left out, and fails the whole. No vendor is reached: what a report
@@ -37,6 +38,8 @@ from tests.support.vendor import Vendor
 from tests.support.vendored import COMMAND
 
 ROUNDS = 5
+LAB, AGAIN, LAB_OF_3 = "lab", "lab again", "lab, 3 connections"
+MEASURES = {"Enterprise": LAB, "Volume": LAB, "Standard": LAB_OF_3}  # who against whom
 PLENTY = 1 << 40  # Emails, granted at once: the end of a volume is not measured here
 LICENSE = """
 [license]
@@ -101,10 +104,12 @@ def _terms(plain: License) -> dict[str, object]:
 def contestants(vendor: Vendor) -> list[Contestant]:
     """Who runs in a round, the measure first."""
     return [
-        Contestant("lab", Under(None, vendor)),
-        Contestant("lab again", Under(None, vendor)),
+        Contestant(LAB, Under(None, vendor)),
+        Contestant(AGAIN, Under(None, vendor)),
         Contestant("Enterprise", Under(Kind.ENTERPRISE_SERVER, vendor)),
         Contestant("Volume", Under(Kind.VOLUME, vendor)),
+        Contestant(LAB_OF_3, Under(None, vendor), {"total_connections": 3}),
+        Contestant("Standard", Under(Kind.STANDARD_SERVER, vendor)),
     ]
 
 
@@ -122,11 +127,11 @@ def measure(arena: Arena, load: Load) -> dict[str, list[Run]]:
 
 
 def ratios(
-    runs: dict[str, list[Run]], label: str, figure: Callable[[Run], float]
+    runs: dict[str, list[Run]], label: str, measure: str, figure: Callable[[Run], float]
 ) -> Sequence[float]:
-    """This contestant's figure over that of the measure, round by round."""
-    pairs = zip(runs[label], runs["lab"], strict=True)
-    return [figure(ours) / figure(measure) for ours, measure in pairs if ours.ok and measure.ok]
+    """This contestant's figure over that of its measure, round by round."""
+    pairs = zip(runs[label], runs[measure], strict=True)
+    return [figure(ours) / figure(theirs) for ours, theirs in pairs if ours.ok and theirs.ok]
 
 
 def judge(runs: dict[str, list[Run]], say: Callable[[str], None]) -> bool:
@@ -137,20 +142,21 @@ def judge(runs: dict[str, list[Run]], say: Callable[[str], None]) -> bool:
     }
     holds = all(run.ok for each in runs.values() for run in each)
     for name, figure in figures.items():
-        itself = ratios(runs, "lab again", figure)
+        itself = ratios(runs, AGAIN, LAB, figure)
         if not itself:
             return False
         noise = max(abs(each - 1) for each in itself)
-        say(f"{name}: lab against itself {_shown(itself)}, noise ±{noise:.1%}")
-        for label in ("Enterprise", "Volume"):
-            found = ratios(runs, label, figure)
+        say(f"{name}: {LAB} against itself {_shown(itself)}, noise ±{noise:.1%}")
+        for label, measure in MEASURES.items():
+            found = ratios(runs, label, measure, figure)
             if not found:
                 return False
             middle = statistics.median(found)
             within = abs(middle - 1) <= noise
             holds = holds and within
             verdict = "within the noise" if within else "BEYOND the noise"
-            say(f"{name}: {label} against lab {_shown(found)}, median {middle:.3f}: {verdict}")
+            pairs = f"{label} against {measure} {_shown(found)}"
+            say(f"{name}: {pairs}, median {middle:.3f}: {verdict}")
     return holds
 
 
