@@ -126,13 +126,14 @@ class Guard(Verbs):
         home.books.is_clean = False
         home.books.findings = {code: since or now for code, since in home.books.findings.items()}
         await home.save()
-        self._notices = Notices(
-            self._channels(),
-            sent=await thread.run(home.ledger.sent_notices),
-            keep=self._upkeep.told_codes.update,
-            node_label=options.node_label,
-        )
-        await self._notices.start()
+        if self._around.tells:
+            self._notices = Notices(
+                self._channels(),
+                sent=await thread.run(home.ledger.sent_notices),
+                keep=self._upkeep.told_codes.update,
+                node_label=options.node_label,
+            )
+            await self._notices.start()
         await self.tick()
 
     async def stop(self) -> None:

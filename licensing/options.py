@@ -44,3 +44,6 @@ class Surroundings:
     machine: Machine | None = None
     flush_every: float = FLUSH_EVERY_S
     send_mail: SendMail | None = None  # (recipients, subject, text): through the daemon itself
+    tells: bool = (
+        True  # False: for a look only; nobody is told of anything, and nothing counts as told
+    )

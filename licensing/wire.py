@@ -200,7 +200,7 @@ class Wire:
                 return Answer(response.status, data, _retry_after(response))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._turn += 1
-            words = str(error) or type(error).__name__
+            words = _words(error)
             via = f" through the proxy {_without_password(self.proxy)}" if self.proxy else ""
             raise Unreachable(f"{url}{via}: {words}") from error
 
@@ -210,6 +210,16 @@ def _make_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context
+
+
+def _words(error: Exception) -> str:
+    """Why it failed, for people: aiohttp's own text shows an object of Python's."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return str(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return str(error.os_error) or type(error.os_error).__name__
+    return str(error) or type(error).__name__
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

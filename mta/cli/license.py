@@ -5,10 +5,14 @@ would answer at its start.
 """
 
 import asyncio
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 import typer
 
 from licensing.cli import make_app
@@ -52,11 +56,24 @@ def _ask_nobody(verb: str, config: Path, args: dict[str, Any]) -> Any:
             return await found.run(registry.parse_args(found, args))  # type: ignore[misc]
 
     try:
-        return asyncio.run(answer())
+        with _nothing_logged():
+            return asyncio.run(answer())
     except AlreadyRunning as error:
         fail(str(error), "name its control socket with --socket", EXIT_FAILED)
     except ControlError as error:
         fail(error.text, error.hint, EXIT_FAILED)
+
+
+@contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """What a server would log is the answer itself here, and standard output may be JSON."""
+    before = structlog.get_config()
+    level = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=level)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _require_owner(state_dir: Path) -> None:

@@ -108,8 +108,9 @@ OpenGuard = Callable[[Settings, SendMail], Guard]
 
 
 def open_guard(settings: Settings, send_mail: SendMail | None = None) -> Guard:
-    """The guard of a server with this configuration; nothing is read before its `start`."""
-    return LicensingGuard(guard_options(settings), Surroundings(send_mail=send_mail))
+    """The guard of a server with this configuration; nothing is read before its `start`. Without `send_mail` it tells nobody."""
+    around = Surroundings(send_mail=send_mail, tells=send_mail is not None)
+    return LicensingGuard(guard_options(settings), around)
 
 
 def guard_options(settings: Settings) -> GuardOptions:

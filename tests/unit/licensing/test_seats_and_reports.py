@@ -55,3 +55,16 @@ async def test_a_farewell_that_was_refused_is_said_once_more_and_no_oftener(
         await guard.deactivate()
         assert [each.final for each in server.reports[before:]] == [True]
         await guard.stop()
+
+
+async def test_a_vendor_that_cannot_be_reached_is_told_in_words(tmp_path: Path) -> None:
+    vendor, time = Vendor(), MachineTime()
+    guard = a_guard(tmp_path, vendor, time, endpoint="https://127.0.0.1:9")
+    await guard.open()
+    await guard.install(vendor.file(Kind.VOLUME, **EARLY))
+    with pytest.raises(LicenseError) as refused:
+        await guard.activate()
+    assert "https://127.0.0.1:9" in str(refused.value)
+    assert "refused" in str(refused.value) or "Connect call failed" in str(refused.value)
+    assert "object at" not in str(refused.value), "Python's own names are nobody's business"
+    await guard.stop()
