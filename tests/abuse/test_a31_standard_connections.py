@@ -66,7 +66,7 @@ def test_a31_a_limit_that_is_lowered_while_all_connections_work_is_reached_withi
     tmp_path: Path,
 ) -> None:
     with Stage() as stage:
-        host = stage.witness(Temper(delay_s=0.01))
+        host = stage.witness(Temper(delay_s=0.03))
         with (
             Recorder([host.port]) as wire,
             licensed(
