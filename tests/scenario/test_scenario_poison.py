@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mta.lab.tempers import Moment, Temper
 from tests.scenario.stage import Letter, Stage, hand_in, letters, wait_until
+from tests.support.daemon import Daemon
 
 CRASHES = 3
 
@@ -44,6 +45,10 @@ def test_what_was_in_flight_at_three_crashes_is_held_and_the_rest_flows(tmp_path
             good.wait_for(20 * (CRASHES + 1))
             stage.close(deadly)
             assert sorted(set(good.recipients)) == sorted(good.recipients)
-            records = daemon.records()
-            assert {each["rcpt"] for each in records if each["type"] == "d"} == set(good.recipients)
-            assert not [each for each in records if each["type"] == "b"]
+            wait_until(lambda: recorded(daemon, "d") == set(good.recipients), "a record is missing")
+            assert not recorded(daemon, "b")
+
+
+def recorded(daemon: Daemon, kind: str) -> set[str]:
+    """The recipients in records of this kind."""
+    return {each["rcpt"] for each in daemon.records() if each["type"] == kind}
