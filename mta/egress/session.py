@@ -232,8 +232,7 @@ class OutboundSession(asyncio.Protocol):
 
     def _cut_short(self, enhanced: str, text: str) -> Deferred:
         """Lost or too slow; in a TLS handshake that is a failure of TLS (`opportunistic` then tries without)."""
-        shaking_hands = self._tls_task is not None and not self.facts.tls_protocol
-        reply = a_reply(451, "4.7.5" if shaking_hands else enhanced, text)
+        reply = a_reply(451, "4.7.5" if self._is_shaking_hands else enhanced, text)
         return Deferred(reply, Extent.CONNECTION, local=True)
 
     # -- replies ------------------------------------------------------------------------------------------------
@@ -356,6 +355,10 @@ class OutboundSession(asyncio.Protocol):
         self._loop.call_soon(self.free)
 
     @property
+    def _is_shaking_hands(self) -> bool:
+        return self._tls_task is not None and not self.facts.tls_protocol
+
+    @property
     def _is_busy(self) -> bool:
         return self._deliveries is not None and self._deliveries.is_busy
 
@@ -375,5 +378,9 @@ class OutboundSession(asyncio.Protocol):
             self._closing = True
         if self._transport is not None:
             self._transport.abort()
+            if self._is_shaking_hands:
+                # A handshake that fails while the connection ends can leave nobody to tell us that it is lost: a fifth of those
+                # that a host cut behind its 220 kept their lease for ever. After the transport's own word, if that comes.
+                self._loop.call_soon(self.connection_lost, None)
         elif not self.is_lost:
             self.connection_lost(None)

@@ -362,6 +362,8 @@ class SmtpConnection(asyncio.Protocol):
             )
         except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
             transport.abort()
+            # Cut in the middle of the handshake, the layer between may leave nobody to tell us: the client's place is free now.
+            self._loop.call_soon(self.connection_lost, None)
             return
         if secured is None:
             return

@@ -5,6 +5,8 @@ CRLF.CRLF ends DATA (RFC 5321 §4.1.1.4); reliability.md S1, S4, S5, S6, Q1.
 """
 
 import itertools
+import socket
+import struct
 from collections.abc import Iterator
 
 import psutil
@@ -201,6 +203,27 @@ def test_after_starttls_ehlo_must_come_again(server: Daemon) -> None:
         assert wire.ask("STARTTLS").startswith("220")
         wire.secure()
         assert wire.ask("MAIL FROM:<a@sender.example>").startswith("503 5.5.1")
+
+
+@pytest.mark.parametrize("by_reset", [False, True])
+def test_a_client_that_cuts_at_the_handshake_leaves_its_place(
+    server: Daemon, by_reset: bool
+) -> None:
+    # Some of them left a connection that was counted for ever: nobody was told that it had ended.
+    linger = struct.pack("ii", 1, 0)
+    for number in range(150):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.recv(1000)
+            client.sendall(b"EHLO me.example\r\n")
+            client.recv(1000)
+            if by_reset:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            client.sendall(b"STARTTLS\r\n")
+            if number % 3:
+                client.recv(1000)
+            if number % 3 == 2:
+                client.sendall(b"\x16\x03\x01")  # as a ClientHello begins
+    wait_until(lambda: not server.totals()["connections_in"])
 
 
 @pytest.mark.parametrize(("hops", "answer"), [(50, "250 2.6.0"), (51, "554 5.4.6")])
