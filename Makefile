@@ -15,7 +15,7 @@ run: $(VENV)/.installed          ## the demo: a simulated internet and a real Sl
 	$(BIN)/sluice demo
 
 license-demo: $(VENV)/.installed ## a licence from its keys to its last Email and on, with a real vendor
-	$(BIN)/python -m demo.license_chain
+	$(BIN)/python -m tests.demo.license_chain
 
 check: $(VENV)/.installed        ## format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -24,15 +24,15 @@ check: $(VENV)/.installed        ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 test: check                      ## checks and every test, as CI runs it
-	$(BIN)/pytest -n 2 -m 'not soak and not serial'
+	$(BIN)/pytest -n 3 -m 'not soak and not serial'
 	$(BIN)/pytest -m 'serial and not soak'
 
 test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has compiled (two minutes to build)
 	rm -rf build/compiled build/wheel
 	SLUICE_COMPILE=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
-	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config demo docs systemd tests build/compiled
-	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 2 -m 'not soak and not serial'
+	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config docs systemd tests build/compiled
+	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 3 -m 'not soak and not serial'
 
 soak: $(VENV)/.installed         ## the long counts
 	$(BIN)/pytest -m soak --timeout 7200

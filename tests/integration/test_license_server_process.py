@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from licensing.envelope import encode_envelope, format_armour
 from licensing.server.answers import Answer
 from mta.lab.certificate import make_certificate
+from tests.support.daemon import free_port
 from tests.support.licence_office import BEGAN, Twin, a_volume
 from tests.support.vendor import Vendor
 
@@ -51,14 +52,6 @@ def serve(port: int, admin_port: int) -> list[str]:
         *("--listen", f"127.0.0.1:{port}"),
         *("--admin-listen", f"127.0.0.1:{admin_port}", "--admin-ca", "jane.pem"),
     ]
-
-
-def free_ports() -> tuple[int, int]:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 @asynccontextmanager
@@ -140,7 +133,7 @@ async def test_what_was_answered_survives_a_kill_and_the_vendor_sees_it(tmp_path
     signed = vendor.sign_license(license)
     (tmp_path / "order.lic").write_text(format_armour(signed))
     node = Twin(license, signed.payload_sha256(), "mta1")
-    port, admin_port = free_ports()
+    port, admin_port = free_port(), free_port()
     async with a_process(tmp_path, port, admin_port) as process:
         await asyncio.to_thread(
             ask_admin, tmp_path, admin_port, "import", str(tmp_path / "order.lic")

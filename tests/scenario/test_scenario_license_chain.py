@@ -11,7 +11,7 @@ DEADLINE_S = 110.0
 
 def test_the_whole_chain_of_a_licence_holds_from_its_keys_to_mail_that_flows_again() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "demo.license_chain"],
+        [sys.executable, "-m", "tests.demo.license_chain"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,

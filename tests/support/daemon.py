@@ -5,6 +5,7 @@ Every wait has a deadline; `stop` and `kill` end only the process started here, 
 """
 
 import csv
+import itertools
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,19 @@ records = ["d", "b", "t", "tq"]
 """
 
 
+# Below what the kernel gives to clients: a port given away by it would be taken by somebody's outgoing connection before the
+# server listens. A part for each process of a test run, in turn: no port twice.
+_PORTS = itertools.cycle(range(12_000 + os.getpid() % 100 * 200, 12_200 + os.getpid() % 100 * 200))
+
+
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port nobody listens on now, and that this process was not given lately."""
+    for port in itertools.islice(_PORTS, 200):
+        with socket.socket() as sock, suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports of this process are taken")
 
 
 class Daemon:

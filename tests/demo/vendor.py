@@ -7,7 +7,6 @@ this run and thrown away with the folder.
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 
 from licensing.vendor.cli import app
 from mta.lab.certificate import make_certificate
+from tests.support.daemon import free_port
 
 PEOPLE = ("anna", "bela", "cleo")  # who keep the root keys; two of them sign
 ROLES = {"issuing": "license-signing", "online": "server-online", "revoking": "revocation"}
@@ -148,11 +148,3 @@ class Vendor:
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

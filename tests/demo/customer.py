@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from demo.vendor import CommandFailed, free_port
 from mta.control.client import ControlClient
 from mta.control.protocol import ControlError
+from tests.demo.vendor import CommandFailed
+from tests.support.daemon import free_port
 
 START_S = 20.0
 STOP_S = 40.0

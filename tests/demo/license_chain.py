@@ -24,13 +24,13 @@ from typing import Any
 import aiosmtplib
 from rich.console import Console
 
-from demo.customer import Customer, build_product
-from demo.vendor import CommandFailed, Vendor
 from mta.control.protocol import ControlError
 from mta.lab.certificate import make_server_context
 from mta.lab.mailbox import Mailbox, Taken
 from mta.lab.polite import PoliteReceiver
 from mta.lab.ports import bind_hosts
+from tests.demo.customer import Customer, build_product
+from tests.demo.vendor import CommandFailed, Vendor
 
 EMAILS = 8  # of the licence; a power of two is used up in the fewest blocks
 HELD = 8  # messages that wait once it is
@@ -346,7 +346,7 @@ class Story:
 
 def main(words: list[str] | None = None) -> int:
     """Run the demo; 0 only if everything it says holds."""
-    parser = argparse.ArgumentParser(prog="demo.license_chain", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests.demo.license_chain", description=__doc__)
     parser.add_argument("--emails", type=int, default=EMAILS, help="of the licence")
     emails = parser.parse_args(words).emails
     console = Console(highlight=False)

@@ -1,1 +1,0 @@
-"""Shows that are no part of what is shipped: `python -m demo.license_chain`."""
