@@ -7,12 +7,15 @@ where none runs – and ends the command with words if that fails. `status` ends
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from licensing.reconcile import compare, count_deliveries
 
 Ask = Callable[..., Any]
 Row = dict[str, Any]
@@ -27,6 +30,13 @@ Socket = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="answer as JSON")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")]
 File = Annotated[Path, typer.Argument(help="the file, as it came from the vendor")]
+
+Reconcile = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="an accounting file, once for each: compare with its deliveries; 1 if they differ"
+    ),
+]
 
 MAX_FILE_BYTES = 4 << 20
 NOTICE = (
@@ -44,6 +54,27 @@ def make_app(ask: Ask) -> typer.Typer:
     Reports(ask).add_to(reports)
     app.add_typer(reports, name="report", help="Reports to the vendor: now, show, export, import.")
     return app
+
+
+def show_reconciled(counted: Row, files: list[Path], as_json: bool) -> None:
+    """The ledger beside the records of these files, day by day; ends the command with 1 if they differ."""
+    recorded: Counter[str] = Counter()
+    for file in files:
+        try:
+            with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+                recorded.update(count_deliveries(lines))
+        except (OSError, ValueError) as error:
+            typer.secho(f"{file}: {error}", err=True, fg="red")
+            raise typer.Exit(2) from None
+    found = compare({day: each["counted"] for day, each in counted.items()}, recorded)
+    if as_json:
+        show_json(found)
+    else:
+        for day, each in found["days"].items():
+            typer.echo(f"  {day}  {each['counted']:>12}  {each['recorded']:>12}")
+        text = f"counted {found['counted']}, on record {found['recorded']}: "
+        typer.echo(text + (f"difference {found['difference']}" if found["difference"] else "equal"))
+    raise typer.Exit(1 if found["difference"] else 0)
 
 
 class Looking:
@@ -85,9 +116,18 @@ class Looking:
             typer.secho(f"passed over: {each['file']}: {each['reason']}", fg="yellow")
         typer.echo(NOTICE if licenses else "no licence is installed: `sluice license install FILE`")
 
-    def usage(self, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
+    def usage(
+        self,
+        config: Config = None,
+        socket: Socket = None,
+        as_json: Json = False,
+        reconcile: Reconcile = None,
+    ) -> None:
         """Emails counted here beside those the vendor has signed for, which are what is billed."""
         found = self._ask("license.usage", config, socket)
+        if reconcile:
+            show_reconciled(found["days"], reconcile, as_json)
+            return
         if as_json:
             show_json(found)
             return

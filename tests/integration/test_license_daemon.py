@@ -15,6 +15,7 @@ import pytest
 from licensing.model import Kind
 from mta.control.protocol import ControlError
 from tests.scenario.stage import Letter, Stage, hand_in, kinds, wait_until
+from tests.support.cli import Cli
 from tests.support.daemon import Daemon
 from tests.support.vendor import Vendor
 from tests.support.vendored import LICENSE, vendored_daemon
@@ -110,6 +111,14 @@ def test_a_notice_is_mailed_though_all_mail_is_held_and_counts_as_no_email(
             wait_until(lambda: any(b"Emails" in each for each in told()), lambda: str(told()))
             assert all(b"Auto-Submitted: auto-generated" in each for each in told())
             assert daemon.ask("license.usage")["counted"] == block
+            assert kinds(daemon.records())["d"] == block
+            files = [*tmp_path.glob("acct*.csv")]
+            words = [word for file in files for word in ("--reconcile", str(file))]
+            assert "equal" in Cli(daemon).text("license", "usage", *words)
+            files[0].write_text("".join(files[0].read_text().splitlines(keepends=True)[:-1]))
+            missing = Cli(daemon)("license", "usage", *words)
+            assert missing.code == 1 and "difference 1" in missing.out
+            assert Cli(daemon)("license", "usage", "--reconcile", __file__).code == 2
             assert daemon.totals()["queued_recipients"] == 30 - block
             assert len([each for each in host.recipients if each != "ops@ops.example"]) == block
 
