@@ -117,7 +117,7 @@ class Crew:
     # -- life -------------------------------------------------------------------------------------
 
     async def _bear_worker(self, child: Child, _: Child | None = None) -> None:
-        desk = Desk(self._governor, child)
+        desk = Desk(self._governor, child, child.number)
         self._desks[child.number] = desk
         takes = desk.takes
 

@@ -36,9 +36,10 @@ class Sender(Protocol):
 class Desk:
     """All that one worker has of the governor. `close` exactly once, when the worker is gone."""
 
-    def __init__(self, governor: Governor, link: Sender) -> None:
+    def __init__(self, governor: Governor, link: Sender, worker: int) -> None:
         self._governor = governor
         self._link = link
+        self._worker = worker
         self._asked: dict[int, int] = {}  # the worker's number → the governor's
         self._held: dict[int, int] = {}
         self._asks: set[int] = set()  # tokens not answered yet, the governor's numbers
@@ -81,8 +82,11 @@ class Desk:
             self._held[message.number] = lease
             self._link.send(Granted(message.number))
 
+        # Of two workers with mail for one destination each has a share: under one name the first to hold three connections
+        # was never asked for one, and the other's mail stood until it was done.
+        destination = f"{self._worker}/{message.destination}"
         self._asked[message.number] = self._governor.request(
-            message.destination, message.demand, granted, rates=message.rates
+            destination, message.demand, granted, rates=message.rates
         )
 
     def _withdraw(self, message: Withdraw) -> None:

@@ -49,10 +49,10 @@ class Wire:
 class Worker:
     """What a worker believes: the leases it was granted and has not released."""
 
-    def __init__(self, governor: Governor) -> None:
+    def __init__(self, governor: Governor, number: int = 0) -> None:
         self.up, self.down = Wire(), Wire()
         self.governor = RemoteGovernor(self.up)  # type: ignore[arg-type]
-        self.desk = Desk(governor, self.down)
+        self.desk = Desk(governor, self.down, number)
         self.held: dict[int, tuple[tuple[str, int], ...]] = {}
         self.asked: dict[int, tuple[tuple[str, int], ...]] = {}
 
@@ -99,7 +99,7 @@ class Processes(RuleBasedStateMachine):
             clock=Time(), post=self.posted.append, call_at=lambda at, work: None
         )
         self.governor.on_wanted(self._wanted)
-        self.all = [Worker(self.governor), Worker(self.governor)]
+        self.all = [Worker(self.governor, slot) for slot in range(2)]
 
     def _wanted(self, key: str, waiting: int, yielding: int) -> None:
         for worker in self.all:
@@ -141,7 +141,7 @@ class Processes(RuleBasedStateMachine):
     @rule(slot=SLOT)
     def one_dies_and_another_takes_its_place(self, slot: int) -> None:
         self.all[slot].die()
-        self.all[slot] = Worker(self.governor)
+        self.all[slot] = Worker(self.governor, slot)
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:
