@@ -120,6 +120,8 @@ class FileGuard:
     def _keep(self, counted: Counted) -> None:
         write_atomically(self._place / "counted.json", msgspec.json.encode(counted))
         self._counted = counted
+        # What a life before this one had taken, and is counted only now.
+        self._taken = max(self._taken, counted.emails)
 
     async def _watch(self) -> None:
         seen = b""
