@@ -368,14 +368,12 @@ class Dispatcher(Owner):
         held = self._bodies.get(message)
         if held is not None:
             self._counts.body_cache_hits += 1
-            self._count_out(message)
-            return Transaction(entries, self.stamp + held[0], held[1], is_checked=True)
+            return self._transaction(entries, held, is_checked=True)
         self._counts.body_cache_misses += 1
         upcoming = functools.partial(self._unread, session.number)
         read = self._ahead.take(message, upcoming)
         if read is not None:
-            self._count_out(message)
-            return Transaction(entries, *read)
+            return self._transaction(entries, read)
         session.reserve()
         self._ahead.fetch(message, functools.partial(self._body_read, session, entries), upcoming)
         return None
@@ -404,13 +402,16 @@ class Dispatcher(Owner):
             logger.error("a body cannot be read", message=name, error=text)
             session.give_up(entries, outcome)
         else:
-            self._count_out(entries[0].message)
-            prefix, body = result
-            session.deliver(Transaction(entries, self.stamp + prefix, body))
+            session.deliver(self._transaction(entries, result))
 
-    def _count_out(self, message: Message) -> None:
+    def _transaction(
+        self, entries: list[Entry], body: Body, *, is_checked: bool = False
+    ) -> Transaction:
+        """What goes out, wherever the body came from: counted, and stamped if the licence demands it."""
         self._counts.transactions_out += 1
-        self._counts.bytes_out += message.size
+        self._counts.bytes_out += entries[0].message.size
+        prefix, text = body
+        return Transaction(entries, self.stamp + prefix, text, is_checked=is_checked)
 
     def room(self) -> None:
         """Commits caught up: the sessions that waited for it go on."""

@@ -94,6 +94,28 @@ def test_a33_what_was_queued_under_production_is_judged_too_and_this_machine_may
             )
 
 
+@pytest.mark.parametrize("body_cache", ["0", "32M"])
+def test_a33_a_message_is_marked_wherever_its_body_comes_from(
+    tmp_path: Path, body_cache: str
+) -> None:
+    # From memory, from the disk, or read ahead of its turn: those of the last kind once went out unmarked.
+    with Stage() as stage:
+        host = stage.witness()
+        with licensed(
+            tmp_path,
+            development(loopback=False),
+            default=f'hosts = ["{host.host}"]\nmax_connections = 1',
+            server=f'body_cache = "{body_cache}"',
+        ) as (daemon, _):
+            daemon.ask("queue.pause", queue="example.test")
+            hand_in(daemon, [Letter((f"m{n}@example.test",)) for n in range(40)])
+            daemon.ask("queue.resume", queue="example.test")
+            host.wait_for(40)
+            sent = [host.mailbox.of(f"m{n}@example.test")[0].data for n in range(40)]
+            assert all(each.startswith(MARK) for each in sent)
+            assert all(each.count(MARK) == 1 for each in sent)
+
+
 def _id_of(daemon: Daemon, recipient: str) -> str:
     rows = daemon.ask("messages.list", recipient=recipient)["recipients"]
     found: str = rows[0]["id"]
