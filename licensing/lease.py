@@ -48,25 +48,12 @@ class HourRate:
         return sum(emails for minute, emails in self._minutes if minute > first)
 
 
-class Allowance:
-    """The Emails that may be taken. Never more is granted than leases and credit hold."""
+class _Stock:
+    """Emails that may be taken: integers that move, for it is the hot path of every message."""
 
-    def __init__(self, books: Books, limit: VolumeLimit, unreachable_s: float) -> None:
-        self._books = books
-        self.limit = limit  # a renewal or upgrade puts another here
-        self.unreachable_s = unreachable_s
-        self._blocked = False
-        self._credit_told: dict[
-            str, int
-        ] = {}  # as of the report under way; unknown after a restart
-        self.rate = HourRate()
+    def __init__(self) -> None:
         self.free = 0
-        self.left = 0  # not used yet; what is under way is among it, for it may be given back
         self.taken = 0  # granted, and neither refunded nor counted
-        self.is_on_credit = False
-        self.left_until: float | None = None
-
-    # -- the hot path ---------------------------------------------------------------------------------
 
     def take(self, n: int) -> int:
         """Emails granted now, 0 to n."""
@@ -82,6 +69,24 @@ class Allowance:
         n = min(n, self.taken)
         self.taken -= n
         self.free += n
+
+
+class Allowance(_Stock):
+    """The Emails that may be taken. Never more is granted than leases and credit hold."""
+
+    def __init__(self, books: Books, limit: VolumeLimit, unreachable_s: float) -> None:
+        super().__init__()
+        self._books = books
+        self.limit = limit  # a renewal or upgrade puts another here
+        self.unreachable_s = unreachable_s
+        self._blocked = False
+        self._credit_told: dict[
+            str, int
+        ] = {}  # as of the report under way; unknown after a restart
+        self.rate = HourRate()
+        self.left = 0  # not used yet; what is under way is among it, for it may be given back
+        self.is_on_credit = False
+        self.left_until: float | None = None
 
     # -- counting -------------------------------------------------------------------------------------
 
@@ -222,27 +227,13 @@ class Allowance:
         return lease.used >= lease.emails or now >= lease.use_until or is_past
 
 
-class DailyAllowance:
+class DailyAllowance(_Stock):
     """The Emails of a day under a Development licence (3.11, C25): hold until the next UTC day, then go on."""
 
     def __init__(self, books: Books, per_day: int) -> None:
+        super().__init__()
         self._books = books
         self.per_day = per_day
-        self.free = 0
-        self.taken = 0
-
-    def take(self, n: int) -> int:
-        """Emails granted now, 0 to n."""
-        n = min(n, self.free)
-        self.free -= n
-        self.taken += n
-        return n
-
-    def refund(self, n: int) -> None:
-        """So many of those taken were not sent."""
-        n = min(n, self.taken)
-        self.taken -= n
-        self.free += n
 
     def count(self, emails: int) -> None:
         """So many were delivered."""

@@ -46,6 +46,7 @@ Authority = Annotated[
     typer.Option("--ca", envvar="SLUICE_LICENSE_CA", help="Who signed the server's certificate."),
 ]
 License = Annotated[str, typer.Option("--license", help="Id of the licence.")]
+OfLicense = Annotated[str | None, typer.Option("--license", help="Only of this licence.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the server said, as JSON.")]
 
 
@@ -189,12 +190,10 @@ def node_list(
     cert: Cert,
     cert_key: Key,
     ca: Authority = None,
-    license: Annotated[str | None, typer.Option("--license", help="Only of this licence.")] = None,
+    license: OfLicense = None,
     as_json: AsJson = False,
 ) -> None:
     """Who has a seat."""
-    client = AdminClient(server, cert, cert_key, ca)
-    found = _asked(lambda: client.get("nodes", license=license))
     columns = (
         "activation_id",
         "license_id",
@@ -204,7 +203,7 @@ def node_list(
         "version",
         "last_seen",
     )
-    _show(found if as_json else _only(found, columns), as_json)
+    _list(AdminClient(server, cert, cert_key, ca), "nodes", license, columns, as_json)
 
 
 @node_app.command("release")
@@ -226,10 +225,8 @@ def lease_list(
     as_json: AsJson = False,
 ) -> None:
     """The open leases of a licence."""
-    client = AdminClient(server, cert, cert_key, ca)
-    found = _asked(lambda: client.get("leases", license=license))
     columns = ("id", "activation_id", "period", "emails", "used", "use_until")
-    _show(found if as_json else _only(found, columns), as_json)
+    _list(AdminClient(server, cert, cert_key, ca), "leases", license, columns, as_json)
 
 
 @lease_app.command("reclaim")
@@ -258,12 +255,10 @@ def finding_list(
     cert: Cert,
     cert_key: Key,
     ca: Authority = None,
-    license: Annotated[str | None, typer.Option("--license", help="Only of this licence.")] = None,
+    license: OfLicense = None,
     as_json: AsJson = False,
 ) -> None:
     """Findings, the open ones first."""
-    client = AdminClient(server, cert, cert_key, ca)
-    found = _asked(lambda: client.get("findings", license=license))
     columns = (
         "id",
         "code",
@@ -274,7 +269,7 @@ def finding_list(
         "cleared_by",
         "detail",
     )
-    _show(found if as_json else _only(found, columns), as_json)
+    _list(AdminClient(server, cert, cert_key, ca), "findings", license, columns, as_json)
 
 
 @finding_app.command("clear")
@@ -284,6 +279,18 @@ def finding_clear(
     """Settle a finding; one of moved seats allows ten more moves."""
     client = AdminClient(server, cert, cert_key, ca)
     _show(_asked(lambda: client.post(f"findings/{finding}/clear")), True)
+
+
+def _list(
+    client: AdminClient,
+    what: str,
+    license: str | None,
+    columns: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """All of a licence or of all licences; as a table only these columns."""
+    found = _asked(lambda: client.get(what, license=license))
+    _show(found if as_json else _only(found, columns), as_json)
 
 
 def _asked(ask: Callable[[], Any]) -> Any:

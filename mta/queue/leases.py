@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from mta.policy.rules import Demand
 from mta.queue.actions import RateDemand, RequestLease
+from mta.queue.limits import UNPROVEN
 from mta.queue.queue import Connection, Queue
 
 MAX_REQUESTS = 64
 MAX_GREEDY = 48  # of these, for queues that have a connection already
 PLACES_AT_A_KEY = 2  # for each of the two kinds
-UNPROVEN = "|unproven"
 
 
 class Cell:

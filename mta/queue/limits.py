@@ -8,9 +8,10 @@ to the end. So a destination with one message is served after at most one lease 
 backlog. A request that waits for a narrow key holds nothing of a wide one meanwhile, and others pass it there.
 
 The law. A request that could be granted is passed over on no key more often than that key has waiters. One that needs two keys
-which are never free at the same moment could starve; so once it was passed over that often on *every* key it is short of, its
-keys are kept for it. The version that failed kept a key as soon as the request was impatient on that key alone: one stuck
-destination then left the whole server's slots idle. A key that nobody gets is no reason to keep another.
+which are never free at the same moment could starve; so once it was passed over that often on *every* key it is short of, one
+place of each other key is kept for it. Two versions failed: one kept a place as soon as the request was impatient on that key
+alone, and a stuck destination left the whole server's places idle (a key that nobody gets is no reason to keep another); one
+kept all free places instead of the one it needs, and took the turn of a request of the same destination for being passed over.
 
 `wanted`. When a key is full and a request waits for it, holders are asked to make room; but not for a destination that already
 has its share (nobody holds two more), or connections would change hands for ever and for nothing.
@@ -113,6 +114,7 @@ class Limits:
         self._leases: dict[int, Request] = {}
         self._granted: list[int] = []
         self._touched: dict[_Cell, None] = {}
+        self._keepers: dict[int, Request] = {}  # for whom a place was found kept
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -198,6 +200,7 @@ class Limits:
 
     def take_granted(self) -> list[int]:
         """The numbers granted since the last call, in order."""
+        self._free_the_kept()
         granted, self._granted = self._granted, []
         return granted
 
@@ -224,20 +227,55 @@ class Limits:
         return self._is_free(request) and not self._is_kept(request)
 
     def _is_free(self, request: Request) -> bool:
-        return all(cell.used < cell.limit for cell in request.cells)
+        return all(
+            cell.used < cell.limit and self._is_its_turn(cell, request) for cell in request.cells
+        )
+
+    @staticmethod
+    def _is_its_turn(cell: _Cell, request: Request) -> bool:
+        """Whether no older request of the same destination waits for this key."""
+        line = cell.lines.get(request.destination)
+        return not line or request.number <= next(iter(line))
 
     def _is_kept(self, request: Request) -> bool:
-        """Whether one of its keys is kept for somebody whose patience is over."""
-        return any(self._keeper(cell, request) for cell in request.cells if cell.lines)
+        """Whether what is free of one of its keys is kept for those whose patience is over."""
+        return any(
+            self._kept(cell, request) >= cell.limit - cell.used
+            for cell in request.cells
+            if cell.lines
+        )
 
-    def _keeper(self, cell: _Cell, other: Request) -> bool:
+    def _kept(self, cell: _Cell, other: Request) -> int:
+        """Places of a key that are kept from this request."""
+        kept = 0
         for request in self._impatient(cell):
             if request is other:
-                return False  # those behind it keep nothing from it
-            short = [at for at, c in enumerate(request.cells) if c.used >= c.limit]
-            if short and all(self._is_overdue(request, at) for at in short):
-                return True
-        return False
+                break  # those behind it keep nothing from it
+            if self._keeps(request):
+                self._keepers[request.number] = request
+                kept += 1
+        return kept
+
+    def _keeps(self, request: Request) -> bool:
+        short = [at for at, cell in enumerate(request.cells) if cell.used >= cell.limit]
+        return bool(short) and all(
+            self._is_overdue(request, at) and self._is_its_turn(request.cells[at], request)
+            for at in short
+        )
+
+    def _free_the_kept(self) -> None:
+        """Serve whoever was kept off by a request that keeps nothing any more.
+
+        More waiters mean more patience, and a further key may have become full: nobody's place changed hands, so nobody
+        else would look.
+        """
+        while over := [
+            number
+            for number, request in self._keepers.items()
+            if number not in self._waiting or not self._keeps(request)
+        ]:
+            for number in over:
+                self._serve(self._keepers.pop(number).cells)
 
     def _impatient(self, cell: _Cell) -> Iterable[Request]:
         """Those passed over on this key as often as it has waiters, longest waiting first."""
@@ -260,24 +298,29 @@ class Limits:
 
         Whoever waits was short of one of them, or one was kept for somebody else: nobody else need be asked.
         """
-        todo = list(cells)
-        while todo:
-            cell = todo[-1]
-            chosen = self._next_at(cell) if cell.lines and cell.used < cell.limit else None
+        todo = list(dict.fromkeys(cells))
+        while todo := [cell for cell in todo if cell.lines and cell.used < cell.limit]:
+            # At all the keys at once: whose turn it is at one must not pass over somebody impatient at another.
+            chosen = self._first(todo, self._impatient) or self._first(todo, self._in_turn)
             if chosen is None:
-                todo.pop()
-            else:
-                todo.extend(c for c in chosen.cells if c is not cell)  # no longer kept for it
+                return
+            todo += [cell for cell in chosen.cells if cell not in todo]  # no longer kept for it
 
-    def _next_at(self, cell: _Cell) -> Request | None:
-        for request in self._impatient(cell):
-            if self._is_free(request) and self._try(request):
-                return request
+    def _first(
+        self, cells: list[_Cell], line_up: Callable[[_Cell], Iterable[Request]]
+    ) -> Request | None:
+        for cell in cells:
+            for request in line_up(cell):
+                if self._is_free(request) and self._try(request):
+                    return request
+        return None
+
+    def _in_turn(self, cell: _Cell) -> Iterable[Request]:
+        """The oldest of each destination, as the ring stands, but for those from whom a place is kept."""
         for line in list(cell.lines.values()):
             request = next(iter(line.values()))
-            if self._may_have(request) and self._try(request):
-                return request
-        return None
+            if not self._is_kept(request):
+                yield request
 
     def _try(self, request: Request) -> bool:
         if not request.may_start():
@@ -297,6 +340,9 @@ class Limits:
             cell.hold(request.destination, 1)
             cell.granted += 1
             self._touched[cell] = None
+            for other in cell.lines.get(request.destination, {}).values():
+                if other.number > request.number:
+                    other.since[other.cells.index(cell)] += 1  # its elder's turn: not passed over
 
     def _leave_lines(self, request: Request) -> None:
         del self._waiting[request.number]

@@ -8,6 +8,7 @@ ask for at once. When the link ends, so does the worker.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from mta.egress.neighbours import Governor
 from mta.io.link import Link
 from mta.model.units import Rate
 from mta.policy.rules import Demand
@@ -28,33 +29,10 @@ from mta.runtime.messages import (
 )
 
 
-class WorkerGovernor(Protocol):
-    """What a worker asks, of a governor near or far; every answer comes later."""
-
-    def request(
-        self,
-        destination: str,
-        demand: Demand,
-        granted: Callable[[int], None],
-        *,
-        rates: RateDemand = (),
-    ) -> int: ...
-
-    def withdraw(self, request: int) -> None: ...
-
-    def connected(self, lease: int) -> None: ...
-
-    def release(self, lease: int, connected: bool) -> None: ...
+class WorkerGovernor(Governor, Protocol):
+    """What a worker asks, of a governor near or far: what its dispatcher does, and what its scheduler and gate need."""
 
     def on_wanted(self, callback: Callable[[str, int, int], None]) -> None: ...
-
-    def tokens(
-        self, rates: RateDemand, count: int, granted: Callable[[int, float], None]
-    ) -> int: ...
-
-    def return_tokens(self, rates: RateDemand, count: int, until: float) -> None: ...
-
-    def tell(self, tale: Tell) -> None: ...
 
     def on_told(self, callback: Callable[[Tell], None]) -> None: ...
 

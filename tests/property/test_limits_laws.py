@@ -111,6 +111,32 @@ class Leasing(RuleBasedStateMachine):
                 keys,
             )
 
+    @invariant()
+    def nobody_waits_while_there_is_room(self) -> None:
+        if not hasattr(self, "limits"):
+            return
+        for number, (destination, keys) in self.waiting.items():
+            assert any(
+                self.used(key) + self.kept(key, number) >= self.sizes[key]
+                or self.stands_behind(key, number, destination)
+                for key in keys
+            )
+
+    def stands_behind(self, key: str, number: int, destination: str) -> bool:
+        """Whether an older request of the same destination waits for this key, too."""
+        return any(
+            other < number and whose == destination and key in keys
+            for other, (whose, keys) in self.waiting.items()
+        )
+
+    def kept(self, key: str, number: int) -> int:
+        """The most places that may be kept: one for each other that names it and is short of a full one."""
+        return sum(
+            key in keys and any(self.used(k) >= self.sizes[k] for k in keys)
+            for other, (_, keys) in self.waiting.items()
+            if other != number
+        )
+
     def teardown(self) -> None:
         if not hasattr(self, "limits"):
             return
