@@ -13,9 +13,10 @@ from typing import Any
 from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
-from mta.config.schema import ListenerSection, QueueSection, VmtaSection
+from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
 from mta.config.secrets import check_certificate, read_dkim_key, read_users
 from mta.config.sections import Sections
+from mta.follow.records import COLUMNS, columns_for
 from mta.model.address import HostPort, normalise_domain, parse_host_port
 from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
@@ -316,17 +317,41 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
             report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
         if section.max_size < 1:
             report.problem((*path, "max_size"), "must be larger than nothing")
+        _check_choice(section, path, report)
         found.append(
             AccountingRules(
                 name=name,
                 path=file,
                 records=section.records,
+                format=section.format,
+                fields=section.fields,
+                vmtas=section.vmtas,
+                jobs=section.jobs,
+                domains=section.domains,
                 max_size=section.max_size,
                 rotate_daily=section.rotate == "1d",
+                compress=section.compress,
+                keep_s=section.keep,
+                keep_size=section.keep_size,
                 place=_place(path, report),
             )
         )
     return found
+
+
+def _check_choice(section: AccountingSection, path: KeyPath, report: Report) -> None:
+    """Columns that there are, and no choice by what a record does not have."""
+    known = columns_for(section.records)
+    for field in section.fields:
+        if field in COLUMNS and field not in known:
+            report.problem((*path, "fields"), f"{field!r} is filled by none of these records")
+        elif field not in COLUMNS:
+            text = f"{field!r} is no column{did_you_mean(field, COLUMNS)}"
+            report.problem((*path, "fields"), text)
+    for key, record, what in (("domains", "r", "domain"), ("jobs", "tq", "job")):
+        if getattr(section, key) and record in section.records:
+            text = f'"{record}" records have no {what}: give them a set of their own'
+            report.problem((*path, key), text)
 
 
 def build_logging(sections: Sections, report: Report) -> LoggingRules:
