@@ -10,6 +10,7 @@ RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
+from mta.metrics.timings import Timings
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
@@ -82,7 +84,9 @@ class SmtpService:
         gate: Gate,
         deadlines: Deadlines,
         counts: Counts,
+        timings: Timings | None = None,
     ) -> None:
+        self.timings = timings or Timings()
         self.intake = intake
         self.gate = gate
         self.deadlines = deadlines
@@ -133,6 +137,7 @@ class SmtpConnection(asyncio.Protocol):
         "__weakref__",
         "_arrival",
         "_client",
+        "_data_ended",
         "_data_started",
         "_is_held",
         "_listener",
@@ -159,6 +164,7 @@ class SmtpConnection(asyncio.Protocol):
         self._recipients: list[RcptTo] = []
         self._arrival: Arrival | None = None
         self._data_started = 0.0
+        self._data_ended = 0.0  # on the monotonic clock
         self._transaction_deadline = float("inf")
         self._pumping = False
         self._is_held = True  # not read from: not yet admitted, or in a TLS handshake
@@ -449,12 +455,14 @@ class SmtpConnection(asyncio.Protocol):
             counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
             self._answer(event.fault.reply)
         else:
+            self._data_ended = time.monotonic()
             arrival.finish(self._stored)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
         if reply.code == 250:
             counts.messages_in += 1
+            self._service.timings.accept.observe(time.monotonic() - self._data_ended)
         elif reply.code >= 500:
             counts.messages_in_refused += 1
         else:

@@ -307,7 +307,7 @@ def test_the_thread_takes_what_comes_and_ends_with_everything_saved(room: Room) 
 
 def test_a_fault_of_ours_is_said_and_tried_again(room: Room) -> None:
     follower = room.follower()
-    room.spool.commit([an_attempt(at="not a number")])
+    room.spool.commit([an_attempt(queued_at="not a number")])
     wait_s = follower.step()
     assert wait_s > 0
     assert follower.status().trouble.startswith("our fault: ")
