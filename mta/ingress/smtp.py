@@ -19,6 +19,7 @@ import structlog
 
 from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
+from mta.ingress.refusals import RefusalLog
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
 from mta.metrics.timings import Timings
@@ -87,6 +88,7 @@ class SmtpService:
         timings: Timings | None = None,
     ) -> None:
         self.timings = timings or Timings()
+        self.refusals = RefusalLog(time.monotonic)
         self.intake = intake
         self.gate = gate
         self.deadlines = deadlines
@@ -199,8 +201,7 @@ class SmtpConnection(asyncio.Protocol):
             self._session.receive(data)
             self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # the task border of this connection (architecture.md section 7)
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -232,6 +233,8 @@ class SmtpConnection(asyncio.Protocol):
         """The client, or we, took too long."""
         self._service.counts.connections_in_timed_out += 1
         slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
+        if slow:
+            self._service.refusals.note(self._client, "DATA", TOO_SLOW)
         self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
 
     # -- closing ------------------------------------------------------------------------------------------------
@@ -244,6 +247,12 @@ class SmtpConnection(asyncio.Protocol):
         self._session.close(reply)
         transport.write(self._session.take_outgoing())
         transport.close()
+
+    def _break_off(self) -> None:
+        """The client broke the protocol: commands in the clear behind STARTTLS (RFC 3207 §4.2)."""
+        self._service.counts.protocol_errors_in += 1
+        self._service.refusals.note(self._client, "STARTTLS", replies.TLS_PIPELINED)
+        self.close_with(replies.TLS_PIPELINED)
 
     def stop_when_idle(self) -> None:
         """The server is stopping: go now if no transaction runs, else once it is over.
@@ -261,6 +270,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         if refusal is not None:
             self._service.counts.connections_in_refused += 1
+            self._service.refusals.note(self._client, "connect", refusal)
             self.close_with(refusal)
             return
         self._is_held = False
@@ -289,8 +299,7 @@ class SmtpConnection(asyncio.Protocol):
             if not self._pumping:
                 self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # a task border: answers come from commits and threads, too
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -385,10 +394,15 @@ class SmtpConnection(asyncio.Protocol):
                 self._client.peer.user = event.user
                 counts.auth_succeeded += 1
             else:
-                counts.auth_failed += reply.code == 535  # not where we were too busy to look
+                self._auth_refused(event, reply)
             self._answer(reply)
 
         self._service.gate.authenticate(self._client, event.user, event.password, answered)
+
+    def _auth_refused(self, event: Auth, reply: Reply) -> None:
+        if reply.code == 535:  # not where we were too busy to look
+            self._service.counts.auth_failed += 1
+            self._service.refusals.note(self._client, "AUTH", reply, login=event.user)
 
     def _take_mail(self, event: MailFrom) -> None:
         def answered(refusal: Reply | None) -> None:
@@ -398,7 +412,7 @@ class SmtpConnection(asyncio.Protocol):
                     self._loop.time() + self._listener.rules.transaction_timeout
                 )
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("MAIL", refusal, sender=event.sender)
             self._answer(refusal or replies.SENDER_OK)
 
         self._service.gate.mail(self._client, event, answered)
@@ -408,10 +422,15 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._recipients.append(event)
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("RCPT", refusal, recipient=event.address)
             self._answer(refusal or replies.RECIPIENT_OK)
 
         self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
+
+    def _command_refused(self, step: str, reply: Reply, **about: str) -> None:
+        self._service.counts.commands_in_refused += 1
+        if reply.is_permanent:  # what is refused for now is a limit's or the house's matter
+            self._service.refusals.note(self._client, step, reply, **about)
 
     def _take_data(self, event: Data) -> None:
         del event
@@ -453,6 +472,7 @@ class SmtpConnection(asyncio.Protocol):
             counts = self._service.counts
             counts.messages_in_refused += 1
             counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+            self._service.refusals.note(self._client, "DATA", event.fault.reply)
             self._answer(event.fault.reply)
         else:
             self._data_ended = time.monotonic()
