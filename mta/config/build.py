@@ -5,6 +5,7 @@ Each function builds what it can and reports every mistake; the caller throws th
 there was one.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -36,6 +37,8 @@ from mta.policy.rules import (
 )
 
 DEFAULT_VMTA = "default"
+CREDENTIALS = "%d/"  # systemd.unit(5) writes the directory of a service's credentials so
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 MIN_RECIPIENTS = 100  # RFC 5321 §4.5.3.1.8: a server takes at least so many
 
 _LISTENER_KEYS = frozenset(ListenerSection.model_fields) - {"auth_users", "tls", "vmta"}
@@ -438,5 +441,17 @@ def _place(path: KeyPath, report: Report) -> Place:
 
 
 def _path(text: str, key: KeyPath, report: Report) -> str:
-    """A path of the configuration: relative ones start at the file that names them."""
-    return str(report.tree.origin(key).directory / text) if text else ""
+    """A path of the configuration: relative ones start at the file that names them, `%d/…` at systemd's credentials."""
+    if not text:
+        return ""
+    if text.startswith(CREDENTIALS):
+        directory = os.environ.get(CREDENTIALS_VARIABLE, "")
+        if not directory:
+            report.problem(
+                key,
+                f"{CREDENTIALS} is known only to a service with LoadCredential=; to check this file elsewhere, "
+                f"set {CREDENTIALS_VARIABLE}=/run/credentials/sluice.service",
+            )
+            return text
+        return str(Path(directory) / text.removeprefix(CREDENTIALS))
+    return str(report.tree.origin(key).directory / text)
