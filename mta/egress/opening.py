@@ -83,15 +83,11 @@ class Opener:
                 policy.timeouts,
                 self._context,
             )
-            result = await self._try(
-                number, candidate, manners, source, route.site, patience
-            )
+            result = await self._try(number, candidate, manners, source, route.site, patience)
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
                 self._remember_broken(candidate.host)
                 plain = replace(manners, tls=Tls.NONE)
-                result = await self._try(
-                    number, candidate, plain, source, route.site, patience
-                )
+                result = await self._try(number, candidate, plain, source, route.site, patience)
             if isinstance(result, Opened):
                 return result
             last = result

@@ -153,6 +153,7 @@ class Gate:
                 self._remember(token, self._clock.now() + REMEMBERED_LOGIN_S)
                 answered(replies.AUTHENTICATED)
             else:
+                logger.warning("authentication failed", peer=client.peer.address, user=user)
                 answered(replies.BAD_CREDENTIALS)
 
         # An unknown user costs the same time as a wrong password: who exists stays our secret.

@@ -1,8 +1,9 @@
 """What clients were refused for, as lines of the log: who, at which step, with which reply. For people, and for fail2ban.
 
-Only what a well-behaved client of yours does not do: relaying it may not, wrong passwords, broken protocol, forged line ends, too
-many connections, a message that drips. What the state of the house refuses (a full disk, a licence) is not the client's fault and
-is not told here. Strangers choose how often they fail, so lines are bounded: those beyond are counted, and the count is told.
+Only what a well-behaved client of yours does not do: relaying it may not, broken protocol, forged line ends, too many
+connections, a message that drips; wrong passwords are told by the gate. What the state of the house refuses (a full disk, a
+licence) is not the client's fault and is not told here. Strangers choose how often they fail, so lines are bounded: those beyond
+are counted, and the count is told.
 """
 
 from collections.abc import Callable

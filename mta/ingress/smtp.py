@@ -394,15 +394,10 @@ class SmtpConnection(asyncio.Protocol):
                 self._client.peer.user = event.user
                 counts.auth_succeeded += 1
             else:
-                self._auth_refused(event, reply)
+                counts.auth_failed += reply.code == 535  # not where we were too busy to look
             self._answer(reply)
 
         self._service.gate.authenticate(self._client, event.user, event.password, answered)
-
-    def _auth_refused(self, event: Auth, reply: Reply) -> None:
-        if reply.code == 535:  # not where we were too busy to look
-            self._service.counts.auth_failed += 1
-            self._service.refusals.note(self._client, "AUTH", reply, login=event.user)
 
     def _take_mail(self, event: MailFrom) -> None:
         def answered(refusal: Reply | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.daemon import free_port, running
 
 FILTER = Path(__file__).parents[2] / "config" / "fail2ban" / "sluice.filter.conf"
-FORGED = 'x" level=warning event="client refused" peer=203.0.113.9 step=AUTH'
+FORGED = 'x" level=warning event="authentication failed" peer=203.0.113.9 user=x'
 OTHERS_LISTENER = """
 [[listener]]
 address = "127.0.0.1:{port}"
@@ -70,17 +70,11 @@ def test_the_filter_finds_them_and_a_forged_line_bans_nobody_else(
     tool = shutil.which("fail2ban-regex")
     if tool is None:
         pytest.skip("fail2ban is not installed")
-    first = refusals(refused_log)[0]
-    lines = [
-        *refusals(refused_log),
-        first.partition(" step=")[0]
-        + ' step=AUTH reply="535 5.7.8 no" login="'
-        + FORGED.replace('"', '\\"')
-        + '"',
-        'timestamp=2026-01-01T00:00:00.1Z level=error event=x text="'
-        + FORGED.replace('"', '\\"')
-        + '"',
-    ]
+    forged = FORGED.replace('"', '\\"')  # as the log writes it
+    now = refusals(refused_log)[0].partition(" ")[0]
+    login = f'{now} level=warning event="authentication failed" peer=127.0.0.1 user="{forged}"'
+    other = f'{now} level=error event=x text="{forged}"'
+    lines = [*refusals(refused_log), login, other]
     (tmp_path / "log").write_text("\n".join(lines) + "\n")
     (tmp_path / "filter.d").mkdir()
     shutil.copy(FILTER, tmp_path / "filter.d" / "sluice.conf")
