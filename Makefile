@@ -58,7 +58,7 @@ $(MEASURED)/.installed: pyproject.toml $(shell find mta licensing -name '*.py' -
 bench-reference: $(MEASURED)/.installed ## everything with the compiled wheel; then results, charts and bench/README.md anew
 	$(MEASURED)/bin/python -m bench --runs $(RUNS) --workers $(WORKERS) --to bench/results/reference.json \
 		$(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again) $(if $(PLAN),--plan) ; \
-	status=$$? ; $(MEASURED)/bin/python -m bench pages && exit $$status
+	status=$$? ; $(if $(PLAN),,$(MEASURED)/bin/python -m bench pages &&) exit $$status
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -236,7 +236,11 @@ def _latency_title(series: Sequence[Mapping[str, Any]]) -> str:
     found = [f"{dict(one['points']).get(50.0, math.nan):.0f}" for one in own]
     if len(found) != 2 or "nan" in found:
         return "How long it takes, by load"
-    return f"At half load 99 of 100 messages are accepted within {found[0]} ms, delivered within {found[1]} ms"
+    accepted, delivered = found
+    return (
+        f"At half load {own[0]['of']} has accepted 99 of 100 messages within {accepted} ms,\n"
+        f"and delivered them within {delivered} ms"
+    )
 
 
 def _without_scale(axes: Axes) -> None:

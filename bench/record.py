@@ -88,7 +88,7 @@ class Record:
         measured = self._measured(name)
         if not measured or measured["under"]["quick"] != quick:
             return None
-        return float(measured["took_s"]) / measured["runs"] * runs
+        return float(measured["took_s"] / measured["runs"] * runs)
 
     def _measured(self, name: str) -> Mapping[str, Any]:
         known = self._scenarios.get(name) or {}

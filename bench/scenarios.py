@@ -9,6 +9,7 @@ from bench.arena import Arena
 from bench.backlog import DeadDestination, SilentDns
 from bench.contest import Cheaper, Contestant, Faster, ShareOf, SlowSink
 from bench.fanout import OneMessageManyRecipients
+from bench.licensing import Licensing
 from bench.load import Load
 from bench.million import Million
 from bench.pace import Paced
@@ -218,6 +219,7 @@ SCENARIOS: Sequence[Scenario] = (
     DeadDestination(),
     SilentDns(),
     Million(),
+    Licensing(),
 )
 NAMES: Sequence[str] = tuple(scenario.name for scenario in SCENARIOS)
 # What a quick look needs: the rate, signed and not; many destinations; memory; latency.
