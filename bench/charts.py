@@ -192,10 +192,14 @@ def _memory(scenarios: Scenarios) -> None:
     for verdict in scenarios["million"]["verdicts"]:
         if verdict["what"].startswith("memory"):
             limit = empty + verdict["limit"]
-            axes.axhline(limit, color=LINES[2], linestyle="--", label="asked: at most")
-    axes.set(xlabel=curve["x"], ylabel=curve["y"])
+            axes.axhline(limit, color=LINES[2], linestyle="--", label="at most, as asked")
+    counts = [queued for queued, _ in curve["points"]]
+    axes.set_xscale("symlog", linthresh=counts[1])  # from 0 on, and the first looks apart
+    axes.set_xticks(counts, [f"{queued:,.0f}" for queued in counts])
+    axes.minorticks_off()
+    axes.set_xlim(-counts[1] / 5, counts[-1] * 1.4)
+    axes.set(xlabel=f"{curve['x']} (logarithmic)", ylabel=curve["y"])
     axes.set_ylim(0, max(axes.get_ylim()[1], full * 1.15))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.legend(frameon=False, loc="lower right")
 
 
