@@ -24,11 +24,11 @@ from bench.estimate import (
 )
 from bench.load import Load, pour
 from bench.peers import DEAD_DOMAIN, Setup
-from bench.peers.sluice import RunningSluice, Sluice
+from bench.peers.sluice import QUEUED, RunningSluice, Sluice, find_sum
 from bench.processes import RunFailed, pss_bytes
 from bench.results import Figure, Result, Series, at_least, at_most
 from bench.sink import Sink
-from bench.throughput import LOOP_LAG_MS, run_once
+from bench.throughput import AFTER_S, LOOP_LAG_MS, run_once
 
 MEMORY_MB, FIRST_S, ELSEWHERE = 60.0, 5.0, 0.90
 LEVELS = (0.01, 0.1, 0.3, 1.0)  # of the whole count: 10,000, 100,000, 300,000, 1,000,000
@@ -60,7 +60,7 @@ class Million:
         try:
             empty_rate = self._empty_rate(elsewhere, arena)
             self._fill_and_look(count, elsewhere, empty_rate, result, arena)
-        except RunFailed as failure:
+        except (RunFailed, OSError, ValueError) as failure:  # it does not answer
             result.failure = str(failure)
         return result
 
@@ -120,6 +120,7 @@ def _fill(running: RunningSluice, count: int, result: Result, place: Path, arena
         running.children[0].require_alive()
         points.append((float(queued), pss_bytes(running.children) / MB))
         arena.say(f"{result.name}: {queued:,} queued, {points[-1][1]:.0f} MB in all")
+    _require_queued(running, count)
     empty, full = points[0][1], points[-1][1]
     result.series.append(Series("memory", "recipients queued", "MB PSS, all processes", points))
     result.figures += [
@@ -130,8 +131,18 @@ def _fill(running: RunningSluice, count: int, result: Result, place: Path, arena
     result.verdicts.append(at_most("memory above empty", full - empty, MEMORY_MB, "MB PSS"))
 
 
+def _require_queued(running: RunningSluice, count: int) -> None:
+    """RunFailed unless exactly so many wait for the dead destination."""
+    waiting = find_sum(running.ask("queues"), QUEUED)
+    if waiting != count:
+        raise RunFailed(f"{waiting} recipients wait instead of {count}")
+
+
 def _rate(running: RunningSluice, sink: Sink, load: Load, place: Path) -> float:
     before, started = sink.count(), time.monotonic()
     pour(load, running.port, place, 120.0)
     end = sink.wait_for(before + load.count, started + 120.0, running.children)
+    time.sleep(AFTER_S)
+    if sink.count() != before + load.count:
+        raise RunFailed(f"{sink.count() - before} messages arrived of {load.count} sent")
     return load.count / (end - started)

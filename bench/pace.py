@@ -43,6 +43,7 @@ class Paced:
     quick_count: int = 1_500
     for_s: float = 20.0
     quick_for_s: float = 4.0
+    measure: Callable[[Contestant, Load, Arena], Run] = run_once
 
     def run(self, arena: Arena) -> Result:
         """Full, then paced, for each contestant in turn, `arena.runs` times."""
@@ -62,7 +63,7 @@ class Paced:
         return full_s + paced_s * arena.runs * len(present)
 
     def _one_round(self, own: Contestant, turn: str, result: Result, arena: Arena) -> None:
-        fastest = run_once(own, self._full(arena), arena)
+        fastest = self.measure(own, self._full(arena), arena)
         if not fastest.ok:
             result.runs.append(replace(fastest, contestant=f"{own.label}, full load"))
             return
@@ -71,7 +72,7 @@ class Paced:
             per_second = fastest.rate * share
             count = max(1, int(per_second * self._seconds(arena)))
             load = replace(self.full, count=count, per_second=per_second)
-            run = run_once(replace(own, label=label_at(own.label, share)), load, arena)
+            run = self.measure(replace(own, label=label_at(own.label, share)), load, arena)
             result.runs.append(run)
             arena.say(f"{self.name} {turn} {run.contestant}: {describe(run)}")
 
