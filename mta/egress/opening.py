@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from mta.egress.session import Facts, Manners, OutboundSession, Owner
 from mta.egress.transaction import Transaction
-from mta.io.connect import open_connection
+from mta.io.connect import Patience, open_connection
 from mta.io.deadlines import Deadlines
 from mta.model.envelope import Entry
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
@@ -65,7 +65,7 @@ class Opener:
         route: Route,
         policy: QueuePolicy,
         vmta: VmtaRules,
-        connect_timeout_s: float,
+        patience: Patience,
     ) -> Opened | Unreachable:
         """Try the route's candidates in turn; never raises for what the network does."""
         last = Unreachable(_no_source(vmta), Facts(site=route.site))
@@ -80,13 +80,13 @@ class Opener:
                 self._context,
             )
             result = await self._try(
-                number, candidate, manners, source, route.site, connect_timeout_s
+                number, candidate, manners, source, route.site, patience
             )
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
                 self._remember_broken(candidate.host)
                 plain = replace(manners, tls=Tls.NONE)
                 result = await self._try(
-                    number, candidate, plain, source, route.site, connect_timeout_s
+                    number, candidate, plain, source, route.site, patience
                 )
             if isinstance(result, Opened):
                 return result
@@ -100,7 +100,7 @@ class Opener:
         manners: Manners,
         source: str | None,
         site: str,
-        connect_timeout_s: float,
+        patience: Patience,
     ) -> Opened | Unreachable:
         waiting = _Waiting(asyncio.get_running_loop().create_future())
         session = OutboundSession(number, waiting, candidate, manners, self._deadlines, site=site)
@@ -110,7 +110,7 @@ class Opener:
                 candidate.address,
                 candidate.port,
                 source=source,
-                timeout_s=connect_timeout_s,
+                patience=patience,
             )
         except OSError as error:
             words = (
