@@ -79,6 +79,12 @@ class NodeKey:
             )
         return cls(key)
 
+    @staticmethod
+    def is_there(state_dir: Path, credentials: Path | None = None) -> bool:
+        """Whether `of` would find a key and make none."""
+        folders = (state_dir,) if credentials is None else (credentials, state_dir)
+        return any((folder / FILE_NAME).exists() for folder in folders)
+
     @classmethod
     def of(cls, state_dir: Path, credentials: Path | None = None) -> "NodeKey":
         """The key of this installation: of `credentials` ($CREDENTIALS_DIRECTORY), of the state directory, or a new one there."""

@@ -7,7 +7,7 @@ import pytest
 
 from licensing.entitlement import State
 from licensing.guard import Delivered, Guard
-from licensing.ledger import LedgerError
+from licensing.ledger_file import LedgerError
 from licensing.model import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
