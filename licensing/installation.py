@@ -236,6 +236,11 @@ def write_anchor(state_dir: Path, books: Books, ack: bytes) -> None:
     write_atomically(state_dir / "anchor.json", msgspec.json.encode(anchor))
 
 
+def forget_anchor(state_dir: Path) -> None:
+    """What the vendor acknowledged was another node's. Raises OSError."""
+    (state_dir / "anchor.json").unlink(missing_ok=True)
+
+
 def _open(path: Path, node_public: str) -> Ledger:
     return Ledger(path, genesis_hash=genesis("", node_public, "first start"))
 
