@@ -33,7 +33,9 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft < wanted:
-        with suppress(ValueError, OSError):  # a kernel's own limit may be lower: what there is must do
+        with suppress(
+            ValueError, OSError
+        ):  # a kernel's own limit may be lower: what there is must do
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
