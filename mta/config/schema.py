@@ -533,6 +533,12 @@ class LicenseSection(Section):
         "TLS, for one. What the vendor says is signed in any case.",
         example='"/etc/sluice/tls/ca.pem"',
     )
+    allow_ephemeral: Switch = _key(
+        _LICENSE.allow_ephemeral,
+        "Whether `state_dir` may lie where a restart empties it (in memory, in a container's own layer). Each "
+        "start is another node then: well for Volume in containers that come and go, but under a server "
+        "licence it takes another seat, and without this setting no licence is in force.",
+    )
     node_label: Label = _key(
         _LICENSE.node_label,
         "What the vendor's list of your servers calls this one; its host name is never told.",

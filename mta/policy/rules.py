@@ -216,6 +216,7 @@ class LicenseRules:
     notify_url: str = ""
     root: str = ""  # a root of one's own: it opens Development licences only
     endpoint: str = ""  # instead of the licence's own
+    allow_ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
