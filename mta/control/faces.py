@@ -56,7 +56,15 @@ class WorkerFace(QueueSource, Protocol):
     async def count(self, which: Filter) -> int:
         """How many recipients match."""
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        """Stop them until they are released: how many."""
+
+    async def release(self, which: Filter) -> int: ...
+
     async def delete(self, which: Filter) -> int: ...
+
+    async def retry_messages(self, which: Filter) -> int:
+        """Try them now, and their queues: how many."""
 
     async def explain_queue(self, key: QueueKey) -> list[Row]: ...
 

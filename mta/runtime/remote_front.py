@@ -87,6 +87,21 @@ class RemoteFront:
         answer: list[Row] = await self._ask("messages", which=which, limit=limit)
         return answer
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        """See `WorkerFront.hold`."""
+        answer: int = await self._ask("hold", which=which, reason=reason)
+        return answer
+
+    async def release(self, which: Filter) -> int:
+        """See `WorkerFront.release`."""
+        answer: int = await self._ask("release", which=which)
+        return answer
+
+    async def retry_messages(self, which: Filter) -> int:
+        """See `WorkerFront.retry_messages`."""
+        answer: int = await self._ask("retry_messages", which=which)
+        return answer
+
     async def delete(self, which: Filter) -> int:
         """See `WorkerFront.delete`."""
         answer: int = await self._ask("delete", which=which)

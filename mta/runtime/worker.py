@@ -47,6 +47,7 @@ from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.remote_governor import WorkerGovernor
+from mta.runtime.sites import KnownSites
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -107,6 +108,7 @@ class Worker:
         self.clock = clock
         self.counts = Counts()
         self.traffic = Traffic()
+        self.sites = KnownSites()
         self.started_at = clock.wall()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
@@ -316,6 +318,7 @@ class Worker:
         self.intake.keyring = keyring
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
+        self.sites.clear()
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
         self.dispatcher.kick()
@@ -325,7 +328,7 @@ class Worker:
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""
         book, server = self.settings.book, self.settings.server
-        return await find_route(
+        found = await find_route(
             key,
             # Its MX is not known yet; a site that lists the domain says already where its mail goes.
             book.policy(key, book.site_for(key.domain, ())),
@@ -337,6 +340,9 @@ class Worker:
             own_addresses=() if server.lab else self._own_addresses(),
             own_names=(server.hostname.lower(),),
         )
+        if isinstance(found, Route):
+            self.sites.note(key.domain, found.site)
+        return found
 
     def _own_addresses(self) -> tuple[str, ...]:
         """The addresses that are ours: mail for a host that has one of them would come back to us."""

@@ -282,6 +282,11 @@ class Queries:
         rows = decode_rows(fetch(self._cursor, text, bindings)[0][0])
         return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
 
+    def paused_queues(self) -> list[QueueKey]:
+        """The queues an operator stopped."""
+        rows = fetch(self._cursor, "SELECT domain, vmta FROM queue WHERE paused = 1")
+        return [QueueKey(*row) for row in rows]
+
     def held_jobs(self) -> dict[str, str]:
         """The jobs on hold, with the reasons."""
         return dict(fetch(self._cursor, "SELECT name, hold_reason FROM job WHERE held = 1"))
@@ -392,7 +397,20 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
     if wanted.hold_reason:
         terms.append("substr(r.hold_reason, 1, ?) = ?")
         values += (len(wanted.hold_reason), wanted.hold_reason)
-    if wanted.older_than_s:
-        terms.append("m.received_at <= ?")
-        values.append(now - wanted.older_than_s)
+    if wanted.domains is not None:
+        terms.append("q.domain IN (SELECT value FROM json_each(?))")
+        values.append(as_json(wanted.domains))
+    if wanted.is_due is not None:
+        terms.append("r.held = 0 AND r.due <= ?" if wanted.is_due else "r.held = 0 AND r.due > ?")
+        values.append(now)
+    bounds = (
+        ("m.received_at <= ?", now - wanted.older_than_s, wanted.older_than_s),
+        ("m.received_at > ?", now - wanted.younger_than_s, wanted.younger_than_s),
+        ("m.size > ?", wanted.larger_than, wanted.larger_than),
+        ("m.size < ?", wanted.smaller_than, wanted.smaller_than),
+    )
+    for term, bound, is_given in bounds:
+        if is_given:
+            terms.append(term)
+            values.append(bound)
     return "".join(f" AND {term}" for term in terms), values
