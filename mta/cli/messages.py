@@ -1,12 +1,14 @@
-"""Verbs about queued messages: list, show, hold, release, delete, retry."""
+"""Verbs about queued messages: list, show, hold, release, delete, retry, export, import."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mta.cli.ask import (
+    EXIT_FAILED,
     Config,
     Json,
     Row,
@@ -204,6 +206,57 @@ def retry(
 ) -> None:
     """Try recipients that are not held now, and end the backoff of their queues. A pause stays."""
     _change("retry", "due", _filter(locals()), _Ask(config, socket, as_json))
+
+
+@app.command("export")
+def export_(
+    to: Annotated[
+        Path, typer.Argument(help="a directory, or a file that ends in .tar, .tar.gz or .tgz")
+    ],
+    domain: Domain = "",
+    site: Site = "",
+    vmta: Vmta = "",
+    job: Job = None,
+    sender: Sender = None,
+    recipient: Recipient = "",
+    status: Status = "",
+    older_than: Older = "",
+    younger_than: Younger = "",
+    larger_than: Larger = "",
+    smaller_than: Smaller = "",
+    held: Held = None,
+    message: MessageId = "",
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Copy queued messages to disk, each as ID.eml with its envelope as ID.json. They stay queued."""
+    from mta.cli.export import export, show_export
+
+    answer = export(to, _filter(locals()), config, socket)
+    if as_json:
+        show_json(answer)
+    else:
+        show_export(answer, to)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="what `export` wrote")],
+    config: Config = None,
+    socket: Socket = None,
+    as_json: Json = False,
+) -> None:
+    """Queue exported messages. One that is here, or was imported before, is not taken again."""
+    from mta.cli.export import import_, show_import
+
+    answer = import_(source, config, socket)
+    if as_json:
+        show_json(answer)
+    else:
+        show_import(answer)
+    if answer["refused"]:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _change(verb: str, done: str, chosen: Row, how: _Ask) -> None:

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from mta.config.show import write_value
+from mta.control.archive import Page, Parcel, Taken
 from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
+from mta.runtime.worker_archive import WorkerArchive
 from mta.runtime.worker_messages import WorkerMessages
 from mta.runtime.worker_queues import WorkerQueues
 from mta.spool.words import Filter
@@ -28,6 +30,7 @@ class WorkerFront:
         self._readings = Readings(worker)
         self._queues = WorkerQueues(worker)
         self._messages = WorkerMessages(worker)
+        self._archive = WorkerArchive(worker)
 
     @property
     def number(self) -> int:
@@ -164,6 +167,22 @@ class WorkerFront:
     async def retry_messages(self, which: Filter) -> int:
         """Try recipients now; how many."""
         return await self._messages.retry(which)
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        """The next messages that match."""
+        return await self._archive.export_page(self._messages.placed(which), place)
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        """The next bytes of a message."""
+        return await self._archive.export_part(spool, message, offset)
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        """Those of these messages that are here, or were."""
+        return await self._archive.imported(ids)
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        """Take these messages."""
+        return await self._archive.import_messages(parcels)
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""

@@ -7,6 +7,9 @@ the answer. The deadline here is only the last resort.
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from mta.control.archive import Page, Parcel, Taken
 from mta.metrics.catalogue import Snapshot
 from mta.model.envelope import QueueKey
 from mta.runtime.child import Child
@@ -106,6 +109,26 @@ class RemoteFront:
         """See `WorkerFront.delete`."""
         answer: int = await self._ask("delete", which=which)
         return answer
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        """See `WorkerFront.export_page`."""
+        return msgspec.convert(await self._ask("export_page", which=which, place=place), Page)
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        """See `WorkerFront.export_part`."""
+        answer: bytes | None = await self._ask(
+            "export_part", spool=spool, message=message, offset=offset
+        )
+        return answer
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        """See `WorkerFront.imported`."""
+        answer: list[str] = await self._ask("imported", ids=ids)
+        return answer
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        """See `WorkerFront.import_messages`."""
+        return msgspec.convert(await self._ask("import_messages", parcels=parcels), list[Taken])
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """See `WorkerFront.explain_queue`."""

@@ -148,7 +148,7 @@ class Worker:
             clock=clock,
             hostname=server.hostname,
             lab=server.lab,
-            on_accepted=self._accepted,
+            on_accepted=self.accepted,
             sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
@@ -352,7 +352,8 @@ class Worker:
             for address in (*rules.source_v4, *rules.source_v6)
         )
 
-    def _accepted(self, draft: Draft) -> None:
+    def accepted(self, draft: Draft) -> None:
+        """The message is on disk: its entries may go."""
         self.counts.recipients_in += len(draft.entries)
         self.counts.bytes_in += draft.message.size
         self.scheduler.add(self.enforcement.may_try(draft.entries), self.clock.now())

@@ -29,7 +29,7 @@ class WorkerMessages:
 
     async def listed(self, which: Filter, limit: int) -> list[Row]:
         """Recipients that match, from the oldest, up to `limit` of each spool."""
-        which, now = self._placed(which), self._worker.clock.now()
+        which, now = self.placed(which), self._worker.clock.now()
         rows: list[Row] = []
         for spool in self._spools():
             found = await wrap_future(spool.list_messages(which, limit))
@@ -38,7 +38,7 @@ class WorkerMessages:
 
     async def count(self, which: Filter) -> int:
         """How many recipients match, searched in pieces: nothing else waits for it."""
-        which, now = self._placed(which), self._worker.clock.now()
+        which, now = self.placed(which), self._worker.clock.now()
         return sum([await _count(spool, which, now) for spool in self._spools()])
 
     async def hold(self, which: Filter, reason: str) -> int:
@@ -83,13 +83,13 @@ class WorkerMessages:
         worker.dispatcher.kick()
 
     async def _sum(self, change: Callable[[Spool, Filter], "Future[int]"], which: Filter) -> int:
-        placed = self._placed(which)
+        placed = self.placed(which)
         return sum([await wrap_future(change(spool, placed)) for spool in self._spools()])
 
     def _spools(self) -> list[Spool]:
         return [*self._worker.spools.values()]
 
-    def _placed(self, which: Filter) -> Filter:
+    def placed(self, which: Filter) -> Filter:
         """The filter with its site's domains as far as they are known."""
         if not which.site:
             return which

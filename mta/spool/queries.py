@@ -9,7 +9,14 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
+from mta.model.envelope import (
+    Entry,
+    Message,
+    QueueKey,
+    SpillFile,
+    format_message_id,
+    parse_message_id,
+)
 from mta.model.errors import SpoolError
 from mta.model.event import Event, decode_event
 from mta.queue.actions import QueueState
@@ -17,6 +24,7 @@ from mta.spool.bodies import Body
 from mta.spool.rows import (
     ENTRY_COLUMNS,
     ENTRY_WIDTH,
+    IMPORTED,
     EntryReader,
     Row,
     RowQuery,
@@ -62,6 +70,8 @@ _REASONS = RowQuery(
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
+_IMPORTED = "SELECT name FROM meta WHERE name IN (SELECT value FROM json_each(?))"
+_QUEUED = "SELECT number FROM message WHERE number IN (SELECT value FROM json_each(?))"
 _EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
 # What is held has an index of its own; each half reads its index alone.
 _QUEUES = """
@@ -182,6 +192,36 @@ class Queries:
         if body_file:
             return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
         return prefix, body
+
+    def content(self, message: int, offset: int, length: int) -> bytes | None:
+        """So many bytes of a message as it would go out, or None if it has gone. Raises SpoolError if it cannot be read."""
+        found = fetch(self._cursor, _BODY, (message,))
+        if not found:
+            return None
+        prefix, body, body_file, _ = found[0]
+        part: bytes = prefix[offset : offset + length]
+        wanted = length - len(part)
+        beyond = max(0, offset - len(prefix))
+        if not body_file:
+            return part + bytes(body[beyond : beyond + wanted])
+        try:
+            with open(self._body_path(body_file), "rb") as file:
+                file.seek(beyond)
+                return part + file.read(wanted)
+        except OSError as error:
+            raise SpoolError(f"the body of message {message} cannot be read: {error}") from error
+
+    def imported(self, origins: Collection[str]) -> set[str]:
+        """Which of these message ids were imported before, or are ours and still queued."""
+        names = [IMPORTED + origin for origin in origins]
+        rows = fetch(self._cursor, _IMPORTED, (as_json(names),))
+        ours = {}
+        for origin in origins:
+            spool, number = parse_message_id(origin)
+            if self._uuid.startswith(spool):
+                ours[number] = origin
+        here = fetch(self._cursor, _QUEUED, (as_json(ours),))
+        return {row[0].removeprefix(IMPORTED) for row in rows} | {ours[row[0]] for row in here}
 
     def oldest(self, limit: int, after: int) -> list[Entry]:
         """Entries that are not held by an operator, from the oldest, beyond entry number `after`."""

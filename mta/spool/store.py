@@ -164,7 +164,18 @@ class Spool:
         row = message_row(message, body_file, draft.prefix, body)
         length = _ROW_BYTES + (0 if body_file else size)
         self._submit(
-            Accept(row, keys, rows, message.job, length, body_file, event, data, committed)
+            Accept(
+                row,
+                keys,
+                rows,
+                message.job,
+                length,
+                body_file,
+                event,
+                data,
+                committed,
+                draft.origin,
+            )
         )
 
     def new_spill(self) -> Spill:
@@ -307,6 +318,14 @@ class Spool:
         return self._licence_held_s + max(0.0, now - self._licence_since)
 
     # For the operator
+
+    def content(self, message: int, offset: int, length: int) -> "Future[bytes | None]":
+        """So many bytes of a message as it would go out; None: it is not here any more."""
+        return self.call(lambda queries: queries.content(message, offset, length))
+
+    def imported(self, origins: Collection[str]) -> "Future[set[str]]":
+        """Which of these exported messages were imported here before, or are still queued here."""
+        return self.call(lambda queries: queries.imported(origins))
 
     def call(self, ask: Callable[[Queries], T]) -> "Future[T]":
         """Ask the spool's thread anything; the future's callbacks run on the loop. Any thread may call."""
