@@ -89,7 +89,9 @@ class Letters:
     async def _deliver(self, key: QueueKey, route: Route, recipient: str, data: bytes) -> Outcome:
         book = self._book()
         policy, vmta = book.policy(key, route.site), book.vmtas[key.vmta]
-        result = await self._opener.open(NUMBER, route, policy, vmta, Patience(policy.connect_timeout))
+        result = await self._opener.open(
+            NUMBER, route, policy, vmta, Patience(policy.connect_timeout)
+        )
         if isinstance(result, Unreachable):
             return result.outcome
         ending = _Ending()
