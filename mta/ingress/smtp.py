@@ -10,6 +10,7 @@ RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,10 @@ import structlog
 
 from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
+from mta.ingress.refusals import RefusalLog
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
+from mta.metrics.timings import Timings
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
@@ -82,7 +85,10 @@ class SmtpService:
         gate: Gate,
         deadlines: Deadlines,
         counts: Counts,
+        timings: Timings | None = None,
     ) -> None:
+        self.timings = timings or Timings()
+        self.refusals = RefusalLog(time.monotonic)
         self.intake = intake
         self.gate = gate
         self.deadlines = deadlines
@@ -133,6 +139,7 @@ class SmtpConnection(asyncio.Protocol):
         "__weakref__",
         "_arrival",
         "_client",
+        "_data_ended",
         "_data_started",
         "_is_held",
         "_listener",
@@ -159,6 +166,7 @@ class SmtpConnection(asyncio.Protocol):
         self._recipients: list[RcptTo] = []
         self._arrival: Arrival | None = None
         self._data_started = 0.0
+        self._data_ended = 0.0  # on the monotonic clock
         self._transaction_deadline = float("inf")
         self._pumping = False
         self._is_held = True  # not read from: not yet admitted, or in a TLS handshake
@@ -193,8 +201,7 @@ class SmtpConnection(asyncio.Protocol):
             self._session.receive(data)
             self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # the task border of this connection (architecture.md section 7)
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -226,6 +233,8 @@ class SmtpConnection(asyncio.Protocol):
         """The client, or we, took too long."""
         self._service.counts.connections_in_timed_out += 1
         slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
+        if slow:
+            self._service.refusals.note(self._client, "DATA", TOO_SLOW)
         self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
 
     # -- closing ------------------------------------------------------------------------------------------------
@@ -238,6 +247,12 @@ class SmtpConnection(asyncio.Protocol):
         self._session.close(reply)
         transport.write(self._session.take_outgoing())
         transport.close()
+
+    def _break_off(self) -> None:
+        """The client broke the protocol: commands in the clear behind STARTTLS (RFC 3207 §4.2)."""
+        self._service.counts.protocol_errors_in += 1
+        self._service.refusals.note(self._client, "STARTTLS", replies.TLS_PIPELINED)
+        self.close_with(replies.TLS_PIPELINED)
 
     def stop_when_idle(self) -> None:
         """The server is stopping: go now if no transaction runs, else once it is over.
@@ -255,6 +270,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         if refusal is not None:
             self._service.counts.connections_in_refused += 1
+            self._service.refusals.note(self._client, "connect", refusal)
             self.close_with(refusal)
             return
         self._is_held = False
@@ -285,8 +301,7 @@ class SmtpConnection(asyncio.Protocol):
             if not self._pumping:
                 self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # a task border: answers come from commits and threads, too
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -398,7 +413,7 @@ class SmtpConnection(asyncio.Protocol):
                     self._loop.time() + self._listener.rules.transaction_timeout
                 )
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("MAIL", refusal, sender=event.sender)
             self._answer(refusal or replies.SENDER_OK)
 
         self._service.gate.mail(self._client, event, answered)
@@ -408,10 +423,15 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._recipients.append(event)
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("RCPT", refusal, recipient=event.address)
             self._answer(refusal or replies.RECIPIENT_OK)
 
         self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
+
+    def _command_refused(self, step: str, reply: Reply, **about: str) -> None:
+        self._service.counts.commands_in_refused += 1
+        if reply.is_permanent:  # what is refused for now is a limit's or the house's matter
+            self._service.refusals.note(self._client, step, reply, **about)
 
     def _take_data(self, event: Data) -> None:
         del event
@@ -453,14 +473,17 @@ class SmtpConnection(asyncio.Protocol):
             counts = self._service.counts
             counts.messages_in_refused += 1
             counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+            self._service.refusals.note(self._client, "DATA", event.fault.reply)
             self._answer(event.fault.reply)
         else:
+            self._data_ended = time.monotonic()
             arrival.finish(self._stored)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
         if reply.code == 250:
             counts.messages_in += 1
+            self._service.timings.accept.observe(time.monotonic() - self._data_ended)
         elif reply.code >= 500:
             counts.messages_in_refused += 1
         else:
