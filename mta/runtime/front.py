@@ -14,6 +14,7 @@ from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
 from mta.runtime.worker_archive import WorkerArchive
+from mta.runtime.worker_groups import WorkerGroups
 from mta.runtime.worker_messages import WorkerMessages
 from mta.runtime.worker_queues import WorkerQueues
 from mta.spool.words import Filter
@@ -29,6 +30,7 @@ class WorkerFront:
         self._worker = worker
         self._readings = Readings(worker)
         self._queues = WorkerQueues(worker)
+        self._groups = WorkerGroups(worker)
         self._messages = WorkerMessages(worker)
         self._archive = WorkerArchive(worker)
 
@@ -103,6 +105,10 @@ class WorkerFront:
     async def queue_names(self, match: str, limit: int) -> list[str]:
         """The names of up to `limit` queues that match."""
         return await self._queues.queue_names(match, limit)
+
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        """What is queued by domain, site or job."""
+        return await self._groups.rows(kind, sort, match)
 
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue: its row, why it waits, its policy with the place of each value."""
@@ -190,8 +196,10 @@ class WorkerFront:
         stored = None
         for spool in worker.spools.values():
             stored = await wrap_future(spool.queue_state(key)) or stored
-        now = worker.clock.now()
-        return [_wait_row(str(key), each) for each in worker.scheduler.explain(key, now, stored)]
+        now, domain = worker.clock.now(), key.domain
+        site = worker.sites.site_of(domain) or worker.settings.book.site_for(domain, ())
+        waits = worker.scheduler.explain(key, now, stored, site)
+        return [_wait_row(str(key), each) for each in waits]
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:
         """Every reason any recipient of the message waits for; `spool`: how its spool's UUID begins, "" any."""

@@ -60,6 +60,11 @@ class RemoteFront:
         answer: list[str] = await self._ask("queue_names", match=match, limit=limit)
         return answer
 
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        """See `WorkerFront.groups`."""
+        answer: list[Row] = await self._ask("groups", kind=kind, sort=sort, match=match)
+        return answer
+
     async def count(self, which: Filter) -> int:
         """See `WorkerFront.count`."""
         answer: int = await self._ask("count", which=which)
