@@ -68,7 +68,7 @@ def add_list(app: typer.Typer, kind: str) -> None:
 
 
 def add_pause(app: typer.Typer, kind: str) -> None:
-    """`pause` and `resume`."""
+    """`pause`, `drain` and `resume`."""
 
     @app.command(help=f"Begin nothing new for a {kind}; mail for it is taken and waits.")
     def pause(
@@ -82,12 +82,24 @@ def add_pause(app: typer.Typer, kind: str) -> None:
         answer = ask(f"{kind}.pause", config, socket, name=name, for_s=seconds(for_), reason=reason)
         show_orders(answer, as_json)
 
-    @app.command(help=f"End the pause of a {kind}.")
+    @app.command(help=f"Deliver what is queued for a {kind}, and refuse more with 451.")
+    def drain(
+        name: Name,
+        for_: For = "",
+        reason: Annotated[str, typer.Option(help="why, as `orders` tells it")] = "",
+        config: Config = None,
+        socket: Socket = None,
+        as_json: Json = False,
+    ) -> None:
+        answer = ask(f"{kind}.drain", config, socket, name=name, for_s=seconds(for_), reason=reason)
+        show_orders(answer, as_json)
+
+    @app.command(help=f"End the pause or the drain of a {kind}.")
     def resume(
         name: Name, config: Config = None, socket: Socket = None, as_json: Json = False
     ) -> None:
         answer = ask(f"{kind}.resume", config, socket, name=name)
-        show_recalled(answer, as_json, "goes on", "was not paused")
+        show_recalled(answer, as_json, "goes on", "was neither paused nor drained")
 
 
 def add_limit(app: typer.Typer, kind: str) -> None:
@@ -152,7 +164,7 @@ def show_recalled(answer: Row, as_json: bool, done: str, nothing: str) -> None:
 def say(order: Row) -> str:
     """An order in words."""
     end = f", ends {in_time(order['until'])}" if order["until"] else ""
-    if order["setting"] == "pause":
+    if order["setting"] in ("pause", "drain"):
         reason = f": {order['value']}" if order["value"] else ""
-        return f"paused{reason}{end}"
+        return f"{'paused' if order['setting'] == 'pause' else 'drained'}{reason}{end}"
     return f"{order['setting']} {order['value']}{end}"

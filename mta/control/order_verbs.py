@@ -15,7 +15,7 @@ from mta.control.faces import Row, ServerFace, WorkerFace
 from mta.control.groups import KINDS, MAX_GROUPS, ORDERS, merge_groups
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
-from mta.policy.orders import LIMITS, PAUSE, SCOPES, Order, make_order
+from mta.policy.orders import DRAIN, LIMITS, PAUSE, SCOPES, Order, make_order
 
 ORDER_S = 45.0  # all workers take new settings
 
@@ -77,6 +77,7 @@ class OrderVerbs:
         for scope in SCOPES:
             if scope != "queue":  # a queue's pause is its own row's
                 self._add(registry, scope, "pause", PauseArgs, self.pause, "stop it")
+                self._add(registry, scope, "drain", PauseArgs, self.drain, "take no more for it")
                 self._add(registry, scope, "resume", NameArgs, self.resume, "go on with it")
             if scope != "job":
                 self._add(registry, scope, "limit", LimitArgs, self.limit, "limit it, for a time")
@@ -121,6 +122,10 @@ class OrderVerbs:
         """Nothing new begins for it; what is in a transaction finishes."""
         return await self._give(scope, args.name, {PAUSE: args.reason}, args.for_s)
 
+    async def drain(self, scope: str, args: PauseArgs) -> Row:
+        """What is queued goes out; more is refused with 451."""
+        return await self._give(scope, args.name, {DRAIN: args.reason}, args.for_s)
+
     async def limit(self, scope: str, args: LimitArgs) -> Row:
         """These limits stand above the configuration's."""
         given = {name: getattr(args, name) for name in LIMITS if getattr(args, name)}
@@ -129,8 +134,8 @@ class OrderVerbs:
         return await self._give(scope, args.name, given, args.for_s)
 
     async def resume(self, scope: str, args: NameArgs) -> Row:
-        """The end of a pause."""
-        return await self._recall(scope, args.name, (PAUSE,))
+        """The end of a pause and of a drain."""
+        return await self._recall(scope, args.name, (PAUSE, DRAIN))
 
     async def unlimit(self, scope: str, args: NameArgs) -> Row:
         """The configuration's limits hold again."""

@@ -1,4 +1,4 @@
-"""What an operator orders while the server runs: pauses and limits of domains, sites, jobs and queues, for a time or for good.
+"""What an operator orders while the server runs: pauses, drains and limits of domains, sites, jobs and queues, for a time.
 
 An order of a domain, site or queue is one more place in the book of policies, above all those of the configuration: so whatever
 explains a value explains an order, with its end. Jobs cross all queues: the spools hold them.
@@ -16,6 +16,7 @@ from mta.policy.book import Book, Layer, Path
 from mta.policy.rules import Place
 
 PAUSE = "pause"
+DRAIN = "drain"
 LIMITS = ("max_connections", "connection_rate", "message_rate")
 SCOPES = ("domain", "site", "job", "queue")
 MAX_ORDERS = 10_000
@@ -45,15 +46,19 @@ class Order:
 
 def make_order(scope: str, name: str, setting: str, value: str, until: float | None) -> Order:
     """An order that can be carried out. Raises ValueError with what is wrong."""
-    if scope not in SCOPES or setting not in (PAUSE, *LIMITS):
+    if scope not in SCOPES or setting not in (PAUSE, DRAIN, *LIMITS):
         raise ValueError(f"there is no {setting} of a {scope}")
-    if scope == "job" and setting != PAUSE:
-        raise ValueError("a job can be paused; limits are for domains, sites and queues")
+    if scope == "job" and setting in LIMITS:
+        raise ValueError(
+            "a job can be paused and drained; limits are for domains, sites and queues"
+        )
+    if scope == "queue" and setting == DRAIN:
+        raise ValueError("whose queue it will be is known too late to refuse it; drain the domain")
     for text in (name, value):
         if len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError(f"at most {MAX_TEXT} printable characters, please")
     name = _name(scope, name)
-    if setting == PAUSE:
+    if setting in (PAUSE, DRAIN):
         return Order(scope, name, setting, value.strip(), until)
     _limit(setting, value)
     return Order(scope, name, setting, value.strip(), until)
@@ -70,8 +75,8 @@ def ordered_book(book: Book, orders: Iterable[Order]) -> Book:
     values: dict[Path, dict[str, Any]] = {}
     places: dict[Path, list[Order]] = {}
     for order in orders:
-        if order.scope == "job":
-            continue
+        if order.scope == "job" or order.setting == DRAIN:
+            continue  # jobs are the spools', drains the door's
         path = _path(order, book)
         what = "stopped" if order.setting == PAUSE else order.setting
         value = order.value or BY_OPERATOR if order.setting == PAUSE else _limit(what, order.value)

@@ -197,8 +197,7 @@ class WorkerFront:
         for spool in worker.spools.values():
             stored = await wrap_future(spool.queue_state(key)) or stored
         now, domain = worker.clock.now(), key.domain
-        site = worker.sites.site_of(domain) or worker.settings.book.site_for(domain, ())
-        waits = worker.scheduler.explain(key, now, stored, site)
+        waits = worker.scheduler.explain(key, now, stored, worker.site_of(domain))
         return [_wait_row(str(key), each) for each in waits]
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:

@@ -42,6 +42,7 @@ from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import STOP_LOOK_S, Scheduler
 from mta.queue.stalls import Stalls
+from mta.runtime.drains import Drains
 from mta.runtime.emails import EmailSource, NoEmails
 from mta.runtime.enforcement import Enforcement
 from mta.runtime.expiry import ExpirySweep
@@ -123,6 +124,10 @@ class Worker:
         self._license(entitlement, emails or NoEmails())
         self.job_stops = JobStops(self.spools, self.scheduler, self.dispatcher)
         self.job_stops.follow(settings.orders, clock.now())
+        self.drains = Drains(self.site_of)
+        self.drains.follow(settings.orders)
+        self.smtp.gate.is_drained = self.drains.has_domain
+        self.intake.is_drained = self.drains.has_job
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -326,6 +331,7 @@ class Worker:
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
         self.job_stops.follow(settings.orders, self.clock.now())
+        self.drains.follow(settings.orders)
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
         self.dispatcher.kick()
@@ -338,6 +344,10 @@ class Worker:
         self.scheduler.look_at((), now)
 
     # -- what happens ---------------------------------------------------------------------------
+
+    def site_of(self, domain: str) -> str:
+        """The domain's site as far as it is known."""
+        return self.sites.site_of(domain) or self.settings.book.site_for(domain, ())
 
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""

@@ -8,7 +8,7 @@ import pytest
 from tests.support.cli import Cli
 from tests.support.host import Dialogue, Host
 from tests.support.sender import NO_DNS, Sender, a_sender
-from tests.support.wire import wait_until
+from tests.support.wire import Wire, wait_until
 
 NEWS = b"X-Job: news\r\nSubject: n\r\n\r\nbody\r\n"
 TWINS = NO_DNS + "\n[site.twins]\ndomains = ['one.example', 'two.example']\n"
@@ -51,7 +51,7 @@ def test_a_pause_holds_new_mail_too_over_restarts_until_it_is_ended(
             assert place == f"order of the operator for {kind[:-1]} {name}"
         assert sluice.json(kind, "resume", name)["recalled"] == 1
         host.wait_for(9)
-        assert "was not paused" in sluice.text(kind, "resume", name)
+        assert "was neither paused nor drained" in sluice.text(kind, "resume", name)
 
 
 def test_a_paused_job_lets_other_mail_of_its_queues_pass(tmp_path: Path) -> None:
@@ -67,6 +67,37 @@ def test_a_paused_job_lets_other_mail_of_its_queues_pass(tmp_path: Path) -> None
         assert all(each.recipients[0].startswith("o") for each in host.messages)
         sluice.json("jobs", "resume", "news")
         host.wait_for(6)
+
+
+def test_a_drain_delivers_what_is_queued_and_refuses_more(tmp_path: Path) -> None:
+    with Host() as host, a_sender(tmp_path, more=TWINS) as sender:
+        sender.domain(host, name="one.example")
+        sluice = Cli(sender.server)
+        for kind, name, refused in (
+            ("domains", "one.example", "not taken now"),
+            ("sites", "twins", "not taken now"),
+            ("jobs", "news", "of this job is not taken now"),
+        ):
+            sluice.json("queue", "pause", "one.example")
+            before = len(host.messages)
+            sender.send("a@one.example", message=NEWS)
+            sluice.json(kind, "drain", name)
+            with Wire(sender.server.port) as wire:
+                wire.greet()
+                wire.ask("MAIL FROM:<a@sender.example>")
+                reply = wire.ask("RCPT TO:<b@one.example>")
+                if kind == "jobs":
+                    wire.ask("DATA")
+                    wire.send(NEWS + b".\r\n")
+                    reply = wire.reply()
+            assert reply.startswith("451 4.3.2"), reply
+            assert refused in reply
+            sluice.json("queue", "resume", "one.example")
+            host.wait_for(before + 1)
+            assert "drained" in sluice.text(kind, "list")
+            assert sluice.json(kind, "resume", name)["recalled"] == 1
+            sender.send("c@one.example", message=NEWS)
+            host.wait_for(before + 2)
 
 
 def test_a_temporary_limit_is_explained_with_its_end_and_gone_after_it(tmp_path: Path) -> None:
