@@ -83,6 +83,14 @@ class WorkerFace(QueueSource, Protocol):
     async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
         """Take whole messages; they are on disk, or refused, when it answers."""
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """Listen to these queues' connections ("" for any virtual MTA): a number, 0 if too many listen."""
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """What was said since, and how many lines were lost; None: there is no such trace."""
+
+    async def trace_end(self, number: int) -> None: ...
+
     async def explain_queue(self, key: QueueKey) -> list[Row]: ...
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:

@@ -26,6 +26,13 @@ BROKEN_TLS_S = 3600.0
 BROKEN_TLS_HOSTS = 10_000
 
 
+Attach = Callable[[OutboundSession], None]
+
+
+def _nobody_watches(_session: OutboundSession) -> None:
+    """No tap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A session that is ready."""
@@ -66,8 +73,10 @@ class Opener:
         policy: QueuePolicy,
         vmta: VmtaRules,
         connect_timeout_s: float,
+        attach: Attach = _nobody_watches,
     ) -> Opened | Unreachable:
-        """Try the route's candidates in turn; never raises for what the network does."""
+        """Try the route's candidates in turn; never raises for what the network does. `attach` sees each session before its first
+        byte."""
         last = Unreachable(_no_source(vmta), Facts(site=route.site))
         for candidate in route.candidates:
             source = self._source(vmta, candidate)
@@ -80,13 +89,13 @@ class Opener:
                 self._context,
             )
             result = await self._try(
-                number, candidate, manners, source, route.site, connect_timeout_s
+                number, candidate, manners, source, route.site, connect_timeout_s, attach
             )
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
                 self._remember_broken(candidate.host)
                 plain = replace(manners, tls=Tls.NONE)
                 result = await self._try(
-                    number, candidate, plain, source, route.site, connect_timeout_s
+                    number, candidate, plain, source, route.site, connect_timeout_s, attach
                 )
             if isinstance(result, Opened):
                 return result
@@ -101,9 +110,13 @@ class Opener:
         source: str | None,
         site: str,
         connect_timeout_s: float,
+        attach: Attach,
     ) -> Opened | Unreachable:
         waiting = _Waiting(asyncio.get_running_loop().create_future())
         session = OutboundSession(number, waiting, candidate, manners, self._deadlines, site=site)
+        attach(session)
+        if session.tap is not None:
+            session.tap.note(f"connecting to {session.peer} port {candidate.port}")
         try:
             await open_connection(
                 session,
@@ -118,6 +131,8 @@ class Opener:
             )
             reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
             outcome = Deferred(reply, Extent.CONNECTION, local=True)
+            if session.tap is not None:
+                session.tap.note(reply.text)
             return Unreachable(outcome, session.facts)
         try:
             why = await waiting.answer

@@ -190,6 +190,19 @@ class WorkerFront:
         """Take these messages."""
         return await self._archive.import_messages(parcels)
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """Listen to these queues' connections."""
+        dispatcher = self._worker.dispatcher
+        return dispatcher.tracer.begin(queues, dispatcher.sessions())
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """What was said since the last time."""
+        return self._worker.dispatcher.tracer.read(number)
+
+    async def trace_end(self, number: int) -> None:
+        """Nobody listens any more."""
+        self._worker.dispatcher.tracer.end(number)
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
         worker = self._worker

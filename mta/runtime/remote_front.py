@@ -135,6 +135,20 @@ class RemoteFront:
         """See `WorkerFront.import_messages`."""
         return msgspec.convert(await self._ask("import_messages", parcels=parcels), list[Taken])
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """See `WorkerFront.trace_begin`."""
+        answer: int = await self._ask("trace_begin", queues=queues)
+        return answer
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """See `WorkerFront.trace_read`."""
+        answer: tuple[list[Row], int] | None = await self._ask("trace_read", number=number)
+        return answer
+
+    async def trace_end(self, number: int) -> None:
+        """See `WorkerFront.trace_end`."""
+        await self._ask("trace_end", number=number)
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """See `WorkerFront.explain_queue`."""
         answer: list[Row] = await self._ask("explain_queue", key=key)

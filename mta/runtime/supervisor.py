@@ -28,6 +28,7 @@ from mta.control.message_verbs import MessageVerbs
 from mta.control.order_verbs import OrderVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
+from mta.control.trace_verb import TraceVerb
 from mta.control.verbs import Verbs, WorkerFace
 from mta.io.clock import Clock
 from mta.io.files import make_directory
@@ -297,6 +298,7 @@ class Supervisor:
         Verbs(self, self.crew.fronts).register(registry)
         MessageVerbs(self.crew.fronts).register(registry)
         OrderVerbs(self, self.crew.fronts, now=self.clock.now).register(registry)
+        TraceVerb(self.crew.fronts).register(registry)
         ArchiveVerbs(self.crew.fronts).register(registry)
         LicenseVerbs(self.office).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)

@@ -149,6 +149,17 @@ class Face:
         await self._answer("retry messages")
         return len(self.listed)
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        await self._answer(f"trace {queues}")
+        return 1
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        await self._answer(f"trace read {number}")
+        return ([{"at": 1.0, "text": "hello"}], 0) if number else None
+
+    async def trace_end(self, number: int) -> None:
+        await self._answer(f"trace end {number}")
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
         return [{"what": f"worker {self.number}", "of": str(key), "until": None, "place": ""}]
