@@ -3,13 +3,16 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mta.cli.ask import Config, Json, Row, Socket, ask, fail, in_time, stream
 from mta.model.escape import escape_controls
 from mta.model.units import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 TOP_QUEUES = 15
 
@@ -74,7 +77,7 @@ def top(
             time.sleep(pause_s)
 
 
-def _page(status: Row, rows: list[Row]) -> object:
+def _page(status: Row, rows: list[Row]) -> "Group":
     from rich import box
     from rich.console import Group
     from rich.table import Table

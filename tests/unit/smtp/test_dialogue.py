@@ -1,4 +1,6 @@
-"""A dialogue as it is shown: every line once however it is cut, bodies counted, secrets left out, nothing that drives a terminal."""
+"""A dialogue as it is shown: each line once however it is cut, bodies counted, secrets left out, nothing drives a terminal."""
+
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +62,7 @@ def test_however_the_bytes_are_cut_the_lines_are_the_same(cuts: list[int]) -> No
 
     whole = BODY + b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
     edges = [0, *cuts, len(whole)]
-    pieces = [whole[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(edges)]
     assert shown(pieces) == shown([whole])
 
 
