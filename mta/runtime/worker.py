@@ -34,6 +34,7 @@ from mta.io.threads import Workshop
 from mta.io.tls import client_context, server_context
 from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
+from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.orders import stops_of
@@ -110,6 +111,7 @@ class Worker:
         self.governor = governor
         self.clock = clock
         self.counts = Counts()
+        self.timings = Timings()
         self.traffic = Traffic()
         self.sites = KnownSites()
         self.started_at = clock.wall()
@@ -172,6 +174,7 @@ class Worker:
             ),
             deadlines=self.deadlines,
             counts=self.counts,
+            timings=self.timings,
         )
         self.listeners = make_listeners(settings)
         self._build_egress()
@@ -232,12 +235,15 @@ class Worker:
             clock=clock,
             counts=self.counts,
             on_change=self._kick,
+            timings=self.timings,
+            named_sites=settings.book.sites,
         )
         opener = Opener(
             hostname=server.hostname,
             deadlines=self.deadlines,
             context=client_context(),
             now=clock.now,
+            timings=self.timings,
         )
         self.dispatcher = Dispatcher(
             scheduler=self.scheduler,
@@ -334,6 +340,7 @@ class Worker:
         self.drains.follow(settings.orders)
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
+        self.settler.named_sites = settings.book.sites
         self.dispatcher.kick()
 
     def _look_again(self) -> None:
