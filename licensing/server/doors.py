@@ -1,8 +1,8 @@
 """Who may connect: an address that floods us is turned away before TLS, which costs more than all the rest.
 
 Whoever is refused again and again (too often, unknown signatures, nonsense) finds the door shut for half a minute, and who
-connects too often is not let in: the connection is closed before its first byte is read. Honest nodes that share such an address wait as
-long, and report the same figures then. An IPv6 host has a whole /64: that counts as one address.
+connects too often is not let in: the connection is closed before its first byte is read. Honest nodes that share such an
+address wait as long, and report the same figures then. An IPv6 host has a whole /64: that counts as one address.
 """
 
 import asyncio
