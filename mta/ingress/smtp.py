@@ -4,7 +4,7 @@ The rules stand elsewhere: the dialogue in `mta.smtp.server`, admission in `mta.
 message in `mta.ingress.intake`. Every question may be answered later; until then the session takes no further command and its
 bounded buffer holds what a pipelining client has sent ahead.
 
-RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
+RFC 5321; RFC 3030 (BDAT); RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
 from mta.smtp import replies
 from mta.smtp.dots import DataFault
 from mta.smtp.extensions import ServerOffer
-from mta.smtp.grammar import Auth, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
-from mta.smtp.server import NEED_DATA, Chunk, EndOfData, ServerSession
+from mta.smtp.grammar import Auth, Bdat, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
+from mta.smtp.server import NEED_DATA, Chunk, EndOfBdat, EndOfData, ServerSession
 
 logger = structlog.get_logger()
 
@@ -310,6 +310,8 @@ class SmtpConnection(asyncio.Protocol):
                 return
         else:
             deadline = now + self._listener.rules.command_timeout
+            if session.is_skipping and deadline > self.deadline:
+                deadline = self.deadline  # octets that nobody wants win no time
             if self._arrival is not None:
                 deadline = min(deadline, self._rate_deadline())
             if deadline > self._transaction_deadline:
@@ -409,6 +411,15 @@ class SmtpConnection(asyncio.Protocol):
 
     def _take_data(self, event: Data) -> None:
         del event
+        self._begin_message()
+        self._session.reply(replies.START_MAIL)
+
+    def _take_bdat(self, event: Bdat) -> None:
+        del event
+        if self._arrival is None:  # the first of the message
+            self._begin_message()
+
+    def _begin_message(self) -> None:
         mail, client = self._mail, self._client
         assert mail is not None
         self._data_started = self._loop.time()
@@ -426,7 +437,6 @@ class SmtpConnection(asyncio.Protocol):
                 protocol=self._session.protocol,
             )
         )
-        self._session.reply(replies.START_MAIL)
 
     def _take_chunk(self, event: Chunk) -> None:
         assert self._arrival is not None
@@ -436,6 +446,14 @@ class SmtpConnection(asyncio.Protocol):
             self._transport.pause_reading()
             memory.wait(self._resume_reading)
 
+    def _take_end_of_bdat(self, event: EndOfBdat) -> None:
+        if event.fault is None:
+            self._session.reply(replies.BDAT_TAKEN)
+        else:
+            self._count_fault(event.fault)
+            self._forget_transaction()
+            self._session.reply(event.fault.reply)
+
     def _take_end_of_data(self, event: EndOfData) -> None:
         arrival, self._arrival = self._arrival, None
         assert arrival is not None
@@ -444,12 +462,15 @@ class SmtpConnection(asyncio.Protocol):
         self._transaction_deadline = float("inf")
         if event.fault is not None:
             arrival.discard()
-            counts = self._service.counts
-            counts.messages_in_refused += 1
-            counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+            self._count_fault(event.fault)
             self._answer(event.fault.reply)
         else:
             arrival.finish(self._stored)
+
+    def _count_fault(self, fault: DataFault) -> None:
+        counts = self._service.counts
+        counts.messages_in_refused += 1
+        counts.data_faults += fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
@@ -471,6 +492,9 @@ class SmtpConnection(asyncio.Protocol):
         del event
 
     def _forget_transaction(self) -> None:
+        if self._arrival is not None:  # between two BDATs
+            self._arrival.discard()
+            self._arrival = None
         self._mail = None
         self._recipients = []
         self._transaction_deadline = float("inf")
@@ -490,7 +514,9 @@ _TAKE: dict[type, Callable[[SmtpConnection, Any], None]] = {
     MailFrom: SmtpConnection._take_mail,
     RcptTo: SmtpConnection._take_rcpt,
     Data: SmtpConnection._take_data,
+    Bdat: SmtpConnection._take_bdat,
     Chunk: SmtpConnection._take_chunk,
+    EndOfBdat: SmtpConnection._take_end_of_bdat,
     EndOfData: SmtpConnection._take_end_of_data,
     Reset: SmtpConnection._take_reset,
     Quit: SmtpConnection._take_quit,

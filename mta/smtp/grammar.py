@@ -6,7 +6,7 @@ names. And these refusals: source routes (App. C; they serve only relays' abuser
 characters, and non-ASCII, as SMTPUTF8 is not offered. Whether a command may come now is not known
 here, nor whether anybody wants the mail.
 
-RFC 5321 §4.1 and §4.5.3.1 (syntax and sizes), RFC 4954 and RFC 4616 (AUTH PLAIN), RFC 3207.
+RFC 5321 §4.1 and §4.5.3.1 (syntax and sizes), RFC 3030 (BDAT), RFC 4954 and RFC 4616 (AUTH PLAIN), RFC 3207.
 """
 
 import re
@@ -37,6 +37,7 @@ _MAILBOX = re.compile(_MAILBOX_PARTS)
 _MAIL = re.compile(rf"[Ff][Rr][Oo][Mm]: ?<(?:{_MAILBOX_PARTS})?>(?: +(.*))?")
 _RCPT = re.compile(rf"[Tt][Oo]: ?<(?:{_MAILBOX_PARTS}|((?i:postmaster)))>(?: +(.*))?")
 _SOURCE_ROUTE = re.compile(r"[A-Za-z]+: ?<@")
+_BDAT = re.compile(r" *([0-9]{1,20})(?: +([Ll][Aa][Ss][Tt]))? *", re.ASCII)  # as SIZE: RFC 1870 §3
 # What a Received field can bear without quoting: names are often not domains, but no comment or
 # route may hide in one.
 _HELLO_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.:\[\]-]{1,255}")
@@ -101,6 +102,14 @@ class Data:
 
 
 @dataclass(slots=True)
+class Bdat:
+    """BDAT: so many octets of the message follow at once; are they the last? (RFC 3030 §2)"""
+
+    size: int
+    is_last: bool
+
+
+@dataclass(slots=True)
 class Reset:
     """RSET."""
 
@@ -117,7 +126,7 @@ class Courtesy:
     reply: Reply
 
 
-Command = Hello | StartTls | AuthRequest | MailFrom | RcptTo | Data | Reset | Quit | Courtesy
+Command = Hello | StartTls | AuthRequest | MailFrom | RcptTo | Data | Bdat | Reset | Quit | Courtesy
 
 
 def parse_command(line: bytes) -> Command:
@@ -239,6 +248,13 @@ def _parse_auth(argument: str) -> AuthRequest:
     return AuthRequest(mechanism.upper(), initial.strip(" ") or None)
 
 
+def _parse_bdat(argument: str) -> Bdat:
+    found = _BDAT.fullmatch(argument)
+    if found is None:
+        raise Refused(replies.BAD_BDAT)
+    return Bdat(int(found[1]), found[2] is not None)
+
+
 def _bare(command: Command) -> Callable[[str], Command]:
     """The parser of a command without argument (RFC 5321 §4.1.1.4 and others: 501 with one)."""
 
@@ -274,6 +290,7 @@ _PARSERS: dict[str, Callable[[str], Command]] = {
     "MAIL": _parse_mail,
     "RCPT": _parse_rcpt,
     "DATA": _bare(Data()),
+    "BDAT": _parse_bdat,
     "RSET": _bare(Reset()),
     "QUIT": _bare(Quit()),
     "EHLO": lambda argument: _parse_hello(argument, esmtp=True),
@@ -285,7 +302,6 @@ _PARSERS: dict[str, Callable[[str], Command]] = {
     "VRFY": _courtesy(replies.CANNOT_VERIFY),
     "EXPN": _courtesy(replies.NOT_IMPLEMENTED),
     "HELP": _courtesy(replies.HELP),
-    "BDAT": _courtesy(replies.NOT_IMPLEMENTED),
     "ETRN": _courtesy(replies.NOT_IMPLEMENTED),
     "TURN": _courtesy(replies.NOT_IMPLEMENTED),
 }

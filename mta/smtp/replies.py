@@ -35,6 +35,9 @@ UNKNOWN_COMMAND = a_reply(500, "5.5.2", "Command not recognised")
 NOT_IMPLEMENTED = a_reply(502, "5.5.1", "Command not implemented")
 CONTROL_CHARACTER = a_reply(501, "5.5.2", "Control character in command")
 NOT_ASCII = a_reply(501, "5.5.2", "A command is ASCII")
+BAD_BDAT = a_reply(
+    501, "5.5.4", "Syntax: BDAT size [LAST]; what follows cannot be told from commands, closing"
+)
 NO_ARGUMENT_ALLOWED = a_reply(501, "5.5.4", "This command takes no argument")
 BAD_HELLO = a_reply(501, "5.5.4", "Say your domain name or address literal")
 
@@ -43,6 +46,8 @@ EHLO_FIRST = a_reply(503, "5.5.1", "Say EHLO first")
 MAIL_FIRST = a_reply(503, "5.5.1", "Say MAIL FROM first")
 NESTED_MAIL = a_reply(503, "5.5.1", "The sender was given already")
 NOT_NOW = a_reply(503, "5.5.1", "Not at this point")
+BDAT_REFUSED = a_reply(503, "5.5.1", "A BDAT was refused; say RSET first")  # RFC 3030 §2
+DATA_AFTER_BDAT = a_reply(503, "5.5.1", "The message has begun with BDAT; say RSET first")
 NO_RECIPIENTS = a_reply(554, "5.5.1", "No valid recipients")  # RFC 2920 §3.1
 NOT_OFFERED = a_reply(503, "5.5.1", "Not offered here")
 ALREADY_TLS = a_reply(503, "5.5.1", "TLS is active already")
@@ -65,7 +70,8 @@ AUTH_CANCELLED = a_reply(501, "5.7.0", "Authentication cancelled")
 BAD_CREDENTIALS = a_reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_BUSY = a_reply(454, "4.7.0", "Temporary authentication failure, try again later")
 
-# What a message's end is answered with.
+# What a message's end, or that of a BDAT, is answered with.
+BDAT_TAKEN = a_reply(250, "2.0.0", "Go on")
 MESSAGE_TOO_BIG = a_reply(552, "5.3.4", "Message too big")
 HEADER_TOO_BIG = a_reply(552, "5.3.4", "Message header too big")
 BARE_NEWLINE = a_reply(550, "5.6.0", "Message contains a bare CR or LF")

@@ -8,6 +8,7 @@ from mta.model.errors import AddressError
 from mta.smtp.grammar import (
     Auth,
     AuthRequest,
+    Bdat,
     Courtesy,
     Data,
     Hello,
@@ -58,6 +59,8 @@ def refusal(line: bytes) -> str:
         (b"EHLO my_pc ", Hello("my_pc", True)),
         (b"DATA", Data()),
         (b"data \t", Data()),
+        (b"BDAT 9", Bdat(9, is_last=False)),
+        (b"bdat  0 last ", Bdat(0, is_last=True)),
         (b"StartTLS", StartTls()),
         (b"AUTH plain", AuthRequest("PLAIN", None)),
         (b"AUTH PLAIN AGEAYg==", AuthRequest("PLAIN", "AGEAYg==")),
@@ -175,6 +178,12 @@ def test_a_bad_parameter_of_rcpt_is_refused(parameter: bytes, answer: str) -> No
         (b"MAIL", "501 5.1.7"),
         (b"DATA now", "501 5.5.4"),
         (b"EHLO", "501 5.5.4"),
+        (b"BDAT", "501 5.5.4"),
+        (b"BDAT -1", "501 5.5.4"),
+        (b"BDAT 0x10", "501 5.5.4"),
+        (b"BDAT 1 FIRST", "501 5.5.4"),
+        (b"BDAT 1LAST", "501 5.5.4"),
+        (b"BDAT " + b"9" * 21, "501 5.5.4"),
         (b"EHLO a b", "501 5.5.4"),
         (b"EHLO a(b)", "501 5.5.4"),
         (b"AUTH", "504 5.5.4"),
@@ -200,7 +209,6 @@ def test_what_is_no_command_is_refused(line: bytes, answer: str) -> None:
         (b"VRFY root", 252),
         (b"EXPN all", 502),
         (b"HELP", 214),
-        (b"BDAT 9 LAST", 502),
     ],
 )
 def test_idle_commands_bring_their_answer(line: bytes, code: int) -> None:

@@ -269,7 +269,7 @@ def test_ehlo_offers_starttls_in_the_clear_and_auth_inside_tls() -> None:
     session = a_server()
     drive(session, HELLO)
     assert session.take_outgoing() == (
-        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n"
+        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-CHUNKING\r\n"
         b"250-ENHANCEDSTATUSCODES\r\n250 STARTTLS\r\n"
     )
     session = a_server(in_tls=True)
