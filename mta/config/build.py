@@ -247,7 +247,7 @@ def _check_free(
 
 def _check_relaying(path: KeyPath, section: ListenerSection, report: Report) -> None:
     host = parse_host_port(section.address).host
-    if ip_address(host).is_loopback:
+    if ip_address(host).is_loopback and not section.proxy_from:  # behind a proxy anybody may stand
         return
     for network in section.relay_from:
         if network.prefixlen == 0:

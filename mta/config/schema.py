@@ -166,6 +166,13 @@ class ListenerSection(Section):
         example='["127.0.0.0/8"]',
         shown=True,
     )
+    proxy_from: Networks = _key(
+        _LISTENER.proxy_from,
+        "The networks of load balancers that speak the PROXY protocol (version 1 or 2) to this listener. From them its "
+        "header is required, and the client it names is the one that counts for `relay_from`, limits, Received fields and "
+        "records. All others are refused. Not set: nobody's header is believed.",
+        example='["192.0.2.5"]',
+    )
     tls: ListenerTls | None = _key(
         None,
         'TLS towards clients: "starttls", "implicit" (from the first byte) or "none". Not set: '

@@ -4,30 +4,31 @@ The rules stand elsewhere: the dialogue in `mta.smtp.server`, admission in `mta.
 message in `mta.ingress.intake`. Every question may be answered later; until then the session takes no further command and its
 bounded buffer holds what a pipelining client has sent ahead.
 
-RFC 5321; RFC 3030 (BDAT); RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
+RFC 5321; RFC 3030 (BDAT); RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS). Behind a proxy the client is the one
+its PROXY header names (`mta.smtp.proxy`).
 """
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Container
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
+from mta.ingress.listener import Listener, read_preface
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
-from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
+from mta.policy.rules import ListenerRules
 from mta.smtp import replies
 from mta.smtp.dots import DataFault
-from mta.smtp.extensions import ServerOffer
 from mta.smtp.grammar import Auth, Bdat, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
+from mta.smtp.proxy import NOBODY, Proxied
 from mta.smtp.server import NEED_DATA, Chunk, EndOfBdat, EndOfData, ServerSession
 
 logger = structlog.get_logger()
@@ -39,37 +40,6 @@ ANSWER_TIMEOUT_S = 120.0
 TLS_HANDSHAKE_TIMEOUT_S = 30.0
 
 TOO_SLOW = a_reply(421, "4.4.2", "The message comes too slowly, closing")
-
-
-class Listener:
-    """One listening address: its rules, its TLS context, and what its sessions share."""
-
-    def __init__(
-        self,
-        rules: ListenerRules,
-        *,
-        hostname: str,
-        banner: str,
-        context: ssl.SSLContext | None,
-        vmtas: Container[str],
-    ) -> None:
-        self.rules = rules
-        self.admission = Admission(rules, vmtas)
-        self.context = context
-        self.implicit_tls = rules.tls is ListenerTls.IMPLICIT
-        self.offer = ServerOffer(
-            hostname=hostname,
-            banner=banner,
-            max_size=rules.max_size,
-            tls_available=context is not None and not self.implicit_tls,
-            auth_available=bool(rules.users),
-            max_recipients=rules.max_recipients,
-            normalize=rules.bare_newline is BareNewline.NORMALIZE,
-        )
-
-    def greet_with(self, banner: str) -> None:
-        """Say this behind the host's name from the next client on."""
-        self.offer = replace(self.offer, banner=banner)
 
 
 class SmtpService:
@@ -89,25 +59,37 @@ class SmtpService:
         self.counts = counts
         self.connections: set[SmtpConnection] = set()
         self.is_stopping = False
+        self._arriving: set[asyncio.Task[None]] = set()
 
     def adopt(self, sock: socket.socket, listener: Listener) -> None:
         """Serve an accepted socket from here on."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._adopt(sock, listener))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
         task.add_done_callback(_log_failure)
 
     async def _adopt(self, sock: socket.socket, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         context = listener.context if listener.implicit_tls else None
+        proxied: Proxied | None = None
         try:
+            if listener.rules.proxy_from:
+                proxied = await read_preface(sock, listener, self.counts)
+                if proxied is None:
+                    sock.close()
+                    return
             await loop.connect_accepted_socket(
-                lambda: SmtpConnection(self, listener),
+                lambda: SmtpConnection(self, listener, proxied),
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,
             )
         except (OSError, ssl.SSLError):
             sock.close()  # the client went, or its handshake failed: nothing was promised
+        except asyncio.CancelledError:
+            sock.close()
+            raise
 
     def take_no_more(self) -> None:
         """Begin no new transaction: those that run may end, all other clients hear 421 now."""
@@ -124,6 +106,8 @@ class SmtpService:
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.close_with(replies.SHUTTING_DOWN)
+        for task in list(self._arriving):
+            task.cancel()
 
 
 class SmtpConnection(asyncio.Protocol):
@@ -138,6 +122,7 @@ class SmtpConnection(asyncio.Protocol):
         "_listener",
         "_loop",
         "_mail",
+        "_proxied",
         "_pumping",
         "_recipients",
         "_service",
@@ -147,10 +132,14 @@ class SmtpConnection(asyncio.Protocol):
         "deadline",
     )
 
-    def __init__(self, service: SmtpService, listener: Listener) -> None:
+    def __init__(
+        self, service: SmtpService, listener: Listener, proxied: Proxied | None = None
+    ) -> None:
+        """`proxied`: what the PROXY header says, where the listener takes them."""
         self.deadline = float("inf")
         self._service = service
         self._listener = listener
+        self._proxied = proxied
         self._loop = asyncio.get_running_loop()
         self._session = ServerSession(listener.offer, in_tls=listener.implicit_tls)
         self._transport: asyncio.Transport | None = None
@@ -170,15 +159,7 @@ class SmtpConnection(asyncio.Protocol):
         if self._service.is_stopping:
             self.close_with(replies.SHUTTING_DOWN)
             return
-        name = transport.get_extra_info("peername")
-        local = transport.get_extra_info("sockname")
-        admission = self._listener.admission
-        client = Client(
-            admission,
-            admission.peer(name[0]),
-            local_ip=local[0],
-        )
-        self._client = client
+        client = self._client = self._client_at(transport)
         service = self._service
         service.connections.add(self)
         service.counts.connections_in += 1
@@ -187,6 +168,19 @@ class SmtpConnection(asyncio.Protocol):
         self.deadline = self._loop.time() + ANSWER_TIMEOUT_S
         transport.pause_reading()
         service.gate.connect(client, self._admitted)
+
+    def _client_at(self, transport: asyncio.Transport) -> Client:
+        """Who is at the other end, or behind the proxy there."""
+        address: str = transport.get_extra_info("peername")[0]
+        local: str = transport.get_extra_info("sockname")[0]
+        proxied = self._proxied
+        if proxied is not None and proxied != NOBODY:
+            address, local = proxied
+        admission = self._listener.admission
+        peer = admission.peer(address)
+        if proxied == NOBODY:
+            peer.is_listed = False  # whoever it is, the proxy's own address gives it no rights
+        return Client(admission, peer, local_ip=local)
 
     def data_received(self, data: bytes) -> None:
         try:

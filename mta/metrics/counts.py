@@ -26,7 +26,9 @@ class Counts:
 
     # Coming in
     connections_in: int = _count("Connections accepted from feeders.")
-    connections_in_refused: int = _count("Connections from feeders refused by a limit (421).")
+    connections_in_refused: int = _count(
+        "Connections from feeders refused by a limit (421), or because they are not among `proxy_from`."
+    )
     connections_in_tls: int = _count("TLS handshakes completed with feeders.")
     connections_in_timed_out: int = _count(
         "Feeder connections closed by a deadline or a data rate."

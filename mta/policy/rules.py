@@ -110,6 +110,7 @@ class ListenerRules:
 
     address: str  # "127.0.0.1:2525", "[::]:25"
     relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: ListenerTls = ListenerTls.NONE
     tls_cert: str = ""
     tls_key: str = ""

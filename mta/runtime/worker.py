@@ -27,7 +27,8 @@ from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
 from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
-from mta.ingress.smtp import Listener, SmtpService
+from mta.ingress.listener import Listener
+from mta.ingress.smtp import SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
 from mta.io.threads import Workshop
