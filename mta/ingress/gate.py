@@ -24,6 +24,7 @@ from mta.policy.admission import (
     Peer,
     Quota,
 )
+from mta.policy.guesses import Guesses
 from mta.policy.passwords import verify_password
 from mta.policy.rules import Demand, ListenerRules
 from mta.smtp import replies
@@ -35,6 +36,7 @@ logger = structlog.get_logger()
 LEASE_WAIT_S = 1.0
 REMEMBERED_LOGIN_S = 300.0
 REMEMBERED_LOGINS = 10_000
+FAILED_LOGINS = 3  # of one connection; then it is closed
 
 Answered = Callable[[Reply | None], None]
 
@@ -47,6 +49,7 @@ class Client:
     peer: Peer
     local_ip: str = ""
     name: str = ""
+    failed_logins: int = 0
     lease: int | None = None
     request: int | None = None
 
@@ -94,6 +97,7 @@ class Gate:
         # Passwords are never kept: a success is remembered under a hash keyed with this process's secret.
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._guesses = Guesses()
 
     # -- connections --------------------------------------------------------------------------------------------
 
@@ -135,7 +139,10 @@ class Gate:
     def authenticate(
         self, client: Client, user: str, password: str, answered: Callable[[Reply], None]
     ) -> None:
-        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes."""
+        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes.
+
+        After failures the next check may have to wait (`mta.policy.guesses`): it is refused unseen with 454.
+        """
         stored = client.rules.users.get(user)
         now = self._clock.now()
         token = hmac.digest(
@@ -144,20 +151,28 @@ class Gate:
         if self._remembered.get(token, 0.0) > now:
             answered(replies.AUTHENTICATED)
             return
+        guesses, source = self._guesses, client.peer.source
+        if guesses.wait(source, user, now):
+            answered(_failed_login(client, user, replies.TOO_MANY_GUESSES))
+            return
 
         def checked(result: object) -> None:
+            now = self._clock.now()
             if isinstance(result, BaseException):
                 logger.error("a password could not be checked", error=repr(result))
+                guesses.unanswered(source, user, now)
                 answered(replies.AUTH_BUSY)
             elif result and stored is not None:
-                self._remember(token, self._clock.now() + REMEMBERED_LOGIN_S)
+                guesses.succeeded(source, user, now)
+                self._remember(token, now + REMEMBERED_LOGIN_S)
                 answered(replies.AUTHENTICATED)
             else:
-                logger.warning("authentication failed", peer=client.peer.address, user=user)
-                answered(replies.BAD_CREDENTIALS)
+                guesses.failed(source, user, now)
+                answered(_failed_login(client, user, replies.BAD_CREDENTIALS))
 
         # An unknown user costs the same time as a wrong password: who exists stays our secret.
         if not self._workshop.submit(lambda: verify_password(stored, password), checked):
+            guesses.unanswered(source, user, now)
             answered(replies.AUTH_BUSY)
 
     def _remember(self, token: bytes, until: float) -> None:
@@ -191,3 +206,13 @@ class Gate:
             answered(None)
             return
         self._governor.quotas(quotas, lambda granted: answered(None if granted else full))
+
+
+def _failed_login(client: Client, user: str, reply: Reply) -> Reply:
+    """What a failed login hears: `reply`, and after several the end.
+
+    docs/ingress.md gives fail2ban this line: the address follows the event, before anything a stranger chose.
+    """
+    logger.warning("authentication failed", peer=client.peer.address, user=user, reply=reply.code)
+    client.failed_logins += 1
+    return reply if client.failed_logins < FAILED_LOGINS else replies.NO_MORE_GUESSES

@@ -375,7 +375,7 @@ class SmtpConnection(asyncio.Protocol):
                 self._client.peer.user = event.user
                 counts.auth_succeeded += 1
             else:
-                counts.auth_failed += reply.code == 535  # not where we were too busy to look
+                counts.auth_failed += reply is not replies.AUTH_BUSY  # there we did not look
             self._answer(reply)
 
         self._service.gate.authenticate(self._client, event.user, event.password, answered)

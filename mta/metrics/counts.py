@@ -34,7 +34,9 @@ class Counts:
         "Feeder connections closed by a deadline or a data rate."
     )
     auth_succeeded: int = _count("Successful AUTH commands.")
-    auth_failed: int = _count("AUTH commands refused for wrong credentials (535).")
+    auth_failed: int = _count(
+        "AUTH commands refused for wrong credentials (535), or unseen after too many of them (454, 421)."
+    )
     messages_in: int = _count("Messages accepted: durable, and answered 250.")
     recipients_in: int = _count("Recipients of accepted messages.")
     bytes_in: int = _count("Bytes of accepted messages.")

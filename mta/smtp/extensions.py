@@ -50,7 +50,7 @@ def format_hello(offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authentica
     if offer.tls_available and not in_tls:
         lines.append("STARTTLS")
     if offer.auth_available and in_tls and not is_authenticated:
-        lines.append("AUTH PLAIN")
+        lines.append("AUTH PLAIN LOGIN")
     return Reply(250, "", tuple(lines))
 
 

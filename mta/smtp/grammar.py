@@ -24,6 +24,7 @@ from mta.smtp.replies import Refused
 MAX_LOCAL_PART = 64  # RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # RFC 5321 §4.5.3.1.2; with the two above, an address is at most 320
 MAX_PLAIN = 3 * 255 + 2  # bytes: RFC 4616 §2 gives each of its three parts 255
+MAX_LOGIN = 255  # bytes of a user or a password: the same for AUTH LOGIN, which no RFC describes
 
 _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
 _QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
@@ -169,6 +170,17 @@ def parse_plain(text: str) -> Auth:
     if authorization not in ("", user):
         raise Refused(replies.BAD_CREDENTIALS)  # nobody acts for another here
     return Auth("PLAIN", user, password)
+
+
+def parse_login(text: str) -> str:
+    """The user or the password in the base64 of one AUTH LOGIN response. Raises Refused."""
+    try:
+        value = b64decode(text, validate=True).decode()
+    except ValueError:
+        raise Refused(replies.BAD_CREDENTIALS_SYNTAX) from None
+    if not value or "\0" in value or len(text) > MAX_LOGIN * 4 // 3 + 3:
+        raise Refused(replies.BAD_CREDENTIALS_SYNTAX)
+    return value
 
 
 def _checked_domain(local: str, domain: str) -> str:

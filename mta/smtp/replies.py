@@ -22,6 +22,10 @@ RECIPIENT_OK = a_reply(250, "2.1.5", "Ok")
 START_MAIL = a_reply(354, "", "End data with <CR><LF>.<CR><LF>")
 START_TLS = a_reply(220, "2.0.0", "Ready to start TLS")
 SEND_CREDENTIALS = a_reply(334, "", "")
+SEND_USER = a_reply(
+    334, "", "VXNlcm5hbWU6"
+)  # "Username:", as every client of AUTH LOGIN expects it
+SEND_PASSWORD = a_reply(334, "", "UGFzc3dvcmQ6")  # "Password:"
 AUTHENTICATED = a_reply(235, "2.7.0", "Authentication succeeded")
 GOODBYE = a_reply(221, "2.0.0", "Bye")
 CANNOT_VERIFY = a_reply(252, "2.0.0", "Cannot verify; send some mail and see")  # RFC 5321 §7.3
@@ -69,6 +73,8 @@ BAD_CREDENTIALS_SYNTAX = a_reply(501, "5.5.2", "Cannot decode the credentials")
 AUTH_CANCELLED = a_reply(501, "5.7.0", "Authentication cancelled")
 BAD_CREDENTIALS = a_reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_BUSY = a_reply(454, "4.7.0", "Temporary authentication failure, try again later")
+TOO_MANY_GUESSES = a_reply(454, "4.7.0", "Too many failed logins from here, try again later")
+NO_MORE_GUESSES = a_reply(421, "4.7.0", "Too many failed logins, closing")
 
 # What a message's end, or that of a BDAT, is answered with.
 BDAT_TAKEN = a_reply(250, "2.0.0", "Go on")

@@ -40,6 +40,7 @@ from mta.smtp.grammar import (
     Reset,
     StartTls,
     parse_command,
+    parse_login,
     parse_plain,
 )
 from mta.smtp.lines import BareLineFeed, LineReader, LineTooLong
@@ -110,7 +111,7 @@ class State(Enum):
     READY = "between transactions"
     MAIL = "the sender is accepted"
     RCPT = "a recipient is accepted"
-    CREDENTIALS = "the next line is the response to AUTH"
+    CREDENTIALS = "the next line is a response to AUTH"
     BODY = "the message is coming"
     OCTETS = "the octets of a BDAT are coming"
     LAST_OCTETS = "the octets of the last BDAT are coming"
@@ -215,6 +216,8 @@ class ServerSession:
         self._junk = 0
         self._body = DotReader(0)
         self._octets = OctetReader(0)
+        self._mechanism = ""  # of the AUTH under way
+        self._user = ""  # named by AUTH LOGIN, which asks for the password next
         self._left = 0  # octets of a BDAT that are still to come
         self._is_empty = False  # that BDAT has none
         self._after_skip = State.CONNECTED, replies.OK
@@ -373,22 +376,39 @@ class ServerSession:
                 raise Refused(replies.ENCRYPTION_REQUIRED)
             case AuthRequest() if not self.in_tls or not offer.auth_available:
                 raise Refused(replies.NOT_OFFERED)
-            case AuthRequest(mechanism=mechanism) if mechanism != "PLAIN":
+            case AuthRequest(mechanism=mechanism) if mechanism not in ("PLAIN", "LOGIN"):
                 raise Refused(replies.UNKNOWN_MECHANISM)
 
     def _begin_auth(self, request: AuthRequest) -> Auth | None:
         """Credentials at once, or 334 and they come in a line of their own (RFC 4954 §4)."""
+        self._mechanism = request.mechanism
+        self._user = ""
+        is_login = request.mechanism == "LOGIN"
         if request.initial is None:
-            self._say(replies.SEND_CREDENTIALS)
-            self._enter(self._may[AuthRequest])
-            return None
-        self._owed = auth = parse_plain(request.initial)
-        return auth
+            self._say(replies.SEND_USER if is_login else replies.SEND_CREDENTIALS)
+        elif is_login:
+            self._user = parse_login(request.initial)
+            self._say(replies.SEND_PASSWORD)
+        else:
+            self._owed = auth = parse_plain(request.initial)
+            return auth
+        self._enter(self._may[AuthRequest])
+        return None
 
-    def _read_credentials(self, line: bytes) -> Auth:
+    def _read_credentials(self, line: bytes) -> Auth | None:
+        """What answers our 334; None while there is one more to come."""
         if line == b"*":
             raise Refused(replies.AUTH_CANCELLED)
-        self._owed = auth = parse_plain(line.decode("ascii", "replace"))
+        text = line.decode("ascii", "replace")
+        if self._mechanism == "PLAIN":
+            auth = parse_plain(text)
+        elif not self._user:
+            self._user = parse_login(text)
+            self._say(replies.SEND_PASSWORD)
+            return None
+        else:
+            auth = Auth("LOGIN", self._user, parse_login(text))
+        self._owed = auth
         return auth
 
     def _read_body(self) -> Event | NeedData | None:

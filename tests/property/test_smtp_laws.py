@@ -20,7 +20,8 @@ WORDS = [
     b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@b.example>\r\n",
     b"MAIL FROM:<a@b.example> SIZE=99999999999\r\n", b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n",
     b"DATA\r\nSubject: x\r\n\r\n..y\r\n.\r\n", b"RSET\r\n", b"NOOP\r\n", b"VRFY x\r\n", b"QUIT\r\n",
-    b"AUTH PLAIN\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"AGEAYg==\r\n", b"*\r\n", b"STARTTLS\r\n",
+    b"AUTH PLAIN\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"AGEAYg==\r\n", b"AUTH LOGIN\r\n", b"AUTH LOGIN YQ==\r\n",
+    b"YQ==\r\n", b"*\r\n", b"STARTTLS\r\n",
     b"\r\n.\r\n", b".\r\n", b"..", b".", b"\r", b"\n", b"\r\n", b"\0", b"\xff", b" ", b"x" * 600,
     b"x" * 2_100, b"BDAT 0\r\n", b"BDAT 3\r\n", b"BDAT 5 LAST\r\n", b"BDAT 700\r\n", b"BDAT 2000\r\n",
     b"BDAT x\r\n", b"BDAT 17\r\nRCPT TO:<c@d.e>\r\n",
@@ -43,7 +44,7 @@ messages = st.lists(
     st.sampled_from(
         [b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"]
     )
-    | st.sampled_from(WORDS[16:]),
+    | st.sampled_from(WORDS[19:]),
     max_size=25,
 ).map(b"".join)
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=20)
