@@ -204,8 +204,8 @@ class ListenerSection(Section):
     )
     max_messages_per_hour: Limit = _key(
         _LISTENER.max_messages_per_hour,
-        "How many messages one user – without login, one source – may hand in within an hour. "
-        "Beyond it: 451. The count survives restarts.",
+        "How many messages one user – without login, one source – may hand in within an hour, by the clock. "
+        "Beyond it: 451. A user is counted over all listeners that set this. The count survives restarts.",
         example="10000",
     )
     max_messages_per_day: Limit = _key(

@@ -114,11 +114,14 @@ class Admission:
     def _quotas(
         self, what: str, peer: Peer, hour: int | None, day: int | None
     ) -> tuple[Quota, ...]:
-        if hour is None and day is None:
+        # Strangers send nothing (check_recipient); counting them would only fill memory with their addresses.
+        if (hour is None and day is None) or not peer.may_relay:
             return ()
-        # A user is counted as such wherever it comes from; everybody else by source.
-        who = f"user:{peer.user}" if peer.user else f"source:{peer.source}"
-        name = f"in:{what}|{self.rules.address}|{who}"
+        # A user is counted as such wherever it comes from; everybody else by listener and source.
+        if peer.user:
+            name = f"in:{what}|user:{peer.user}"
+        else:
+            name = f"in:{what}|{self.rules.address}|source:{peer.source}"
         quotas = []
         if hour is not None:
             quotas.append((f"{name}|hour", Rate(hour, HOUR_S)))
