@@ -41,6 +41,7 @@ from mta.model.units import format_duration
 from mta.policy.rules import (
     AccountingRules,
     BareNewline,
+    ClientCertificate,
     DkimRules,
     LicenseRules,
     ListenerRules,
@@ -188,6 +189,21 @@ class ListenerSection(Section):
         _LISTENER.tls_key,
         "The private key of the certificate, as a PEM file that others cannot read.",
         example='"/etc/sluice/tls/key.pem"',
+    )
+    tls_client_ca: FilePath = _key(
+        _LISTENER.tls_client_ca,
+        "The authorities whose certificates clients may show, as a PEM file. A certificate of any other ends the handshake.",
+        example='"/etc/sluice/tls/clients-ca.pem"',
+    )
+    tls_client: ClientCertificate = _key(
+        _LISTENER.tls_client,
+        'With `tls_client_ca`: whether clients may show a certificate ("optional"), or must, and must use TLS ("required").',
+    )
+    relay_certificates: HostPatterns = _key(
+        _LISTENER.relay_certificates,
+        "The DNS names in clients' certificates that may hand in mail without logging in; `*.example.com` for every name below "
+        "example.com. The name stands as the user in limits and records.",
+        example='["app1.example.com"]',
     )
     auth_users: FilePath = _key(
         "",

@@ -26,7 +26,9 @@ Shown = dict[str, dict[str, str]]
 
 _DURATIONS = frozenset({"dns_timeout", "expire_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
-_SET_ONLY = frozenset({"identity", "expire_s", "dns_servers", "tls_cert", "tls_key"})
+_SET_ONLY = frozenset(
+    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "tls_client_ca"}
+)
 
 
 def _forms() -> dict[str, Form]:

@@ -16,7 +16,7 @@ from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
 from mta.model.reply import a_reply
 from mta.policy.admission import Admission
-from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
+from mta.policy.rules import BareNewline, ClientCertificate, ListenerRules, ListenerTls
 from mta.smtp.extensions import ServerOffer
 from mta.smtp.proxy import Proxied
 from mta.smtp.replies import encode_reply
@@ -50,6 +50,7 @@ class Listener:
             banner=banner,
             max_size=rules.max_size,
             tls_available=context is not None and not self.implicit_tls,
+            tls_required=rules.tls_client is ClientCertificate.REQUIRED,
             auth_available=bool(rules.users),
             max_recipients=rules.max_recipients,
             normalize=rules.bare_newline is BareNewline.NORMALIZE,
@@ -58,6 +59,12 @@ class Listener:
     def greet_with(self, banner: str) -> None:
         """Say this behind the host's name from the next client on."""
         self.offer = replace(self.offer, banner=banner)
+
+    def tell_of_handshake(self, error: Exception, address: str = "") -> None:
+        """Log why a handshake failed where certificates of clients matter; elsewhere it is everyday noise."""
+        if self.rules.tls_client_ca and isinstance(error, ssl.SSLError):
+            reason = error.reason or str(error)
+            logger.info("a client's TLS handshake failed", peer=address, reason=reason)
 
 
 async def read_preface(sock: socket.socket, listener: Listener, counts: Counts) -> Proxied | None:

@@ -20,6 +20,7 @@ from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
 from mta.ingress.listener import Listener, read_preface
 from mta.io.deadlines import Deadlines
+from mta.io.tls import certificate_names
 from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
@@ -85,8 +86,9 @@ class SmtpService:
                 ssl=context,
                 ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,
             )
-        except (OSError, ssl.SSLError):
+        except (OSError, ssl.SSLError) as error:
             sock.close()  # the client went, or its handshake failed: nothing was promised
+            listener.tell_of_handshake(error)
         except asyncio.CancelledError:
             sock.close()
             raise
@@ -180,7 +182,14 @@ class SmtpConnection(asyncio.Protocol):
         peer = admission.peer(address)
         if proxied == NOBODY:
             peer.is_listed = False  # whoever it is, the proxy's own address gives it no rights
-        return Client(admission, peer, local_ip=local)
+        client = Client(admission, peer, local_ip=local)
+        self._look_at_certificate(client, transport)
+        return client
+
+    def _look_at_certificate(self, client: Client, transport: asyncio.Transport) -> None:
+        """In TLS: a name in the client's certificate may stand for a user; AUTH may name another."""
+        names = certificate_names(transport.get_extra_info("peercert"))
+        client.peer.user = client.admission.certified_user(names)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -356,8 +365,9 @@ class SmtpConnection(asyncio.Protocol):
                 server_side=True,
                 ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
             )
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
             transport.abort()
+            self._listener.tell_of_handshake(error, self._client.peer.address)
             # Cut in the middle of the handshake, the layer between may leave nobody to tell us: the client's place is free now.
             self._loop.call_soon(self.connection_lost, None)
             return
@@ -365,6 +375,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._service.counts.connections_in_tls += 1
         self._transport = secured
+        self._look_at_certificate(self._client, secured)
         self._is_held = False
         self._flush()
 

@@ -7,7 +7,7 @@ driver asks. Every domain is remote to us, so whatever a local part says (`user%
 the relay (reliability.md S13; RFC 5321 §3.6.1, appendix C).
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -90,6 +90,17 @@ class Admission:
         """Whether a PROXY header is required from this IP address, and believed."""
         found = _parse_ip(address)
         return found is not None and any(found in network for network in self.rules.proxy_from)
+
+    def certified_user(self, names: Iterable[str]) -> str:
+        """The first name of a client's verified certificate that may relay; "" for none."""
+        for name in names:
+            # A certificate for `*.example.com` names nobody; and a pattern stands for one label or more.
+            if is_domain(name) and any(
+                name.endswith(pattern[1:]) if pattern[0] == "*" else name == pattern
+                for pattern in self.rules.relay_certificates
+            ):
+                return name
+        return ""
 
     # What is used up
 

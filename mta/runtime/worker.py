@@ -37,7 +37,7 @@ from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
-from mta.policy.rules import DkimRules, ListenerTls
+from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import Scheduler
@@ -471,7 +471,12 @@ def make_listeners(settings: Settings) -> list[Listener]:
             hostname=server.hostname,
             banner=banner_of(LAB, lab=server.lab),
             context=(
-                server_context(rules.tls_cert, rules.tls_key)
+                server_context(
+                    rules.tls_cert,
+                    rules.tls_key,
+                    client_ca=rules.tls_client_ca,
+                    client_required=rules.tls_client is ClientCertificate.REQUIRED,
+                )
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),

@@ -20,6 +20,7 @@ class ServerOffer:
     hostname: str
     max_size: int = 104_857_600
     tls_available: bool = False
+    tls_required: bool = False  # before MAIL
     auth_available: bool = False  # said inside TLS only
     max_recipients: int = 50_000  # a transaction; RFC 5321 §4.5.3.1.8: at least 100
     max_junk: int = 100  # errors and idle commands until a message is accepted, then 421

@@ -67,6 +67,7 @@ NO_SMTPUTF8 = a_reply(553, "5.6.7", "SMTPUTF8 is not offered; addresses are ASCI
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
 
 # AUTH.
+TLS_FIRST = a_reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
 ENCRYPTION_REQUIRED = a_reply(538, "5.7.11", "Encryption required: STARTTLS first")
 UNKNOWN_MECHANISM = a_reply(504, "5.5.4", "Mechanism not supported")
 BAD_CREDENTIALS_SYNTAX = a_reply(501, "5.5.2", "Cannot decode the credentials")

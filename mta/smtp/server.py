@@ -361,6 +361,8 @@ class ServerSession:
         offer = self.offer
         match command:
             case MailFrom():
+                if offer.tls_required and not self.in_tls:
+                    raise Refused(replies.TLS_FIRST)
                 if command.size > offer.max_size:
                     raise Refused(replies.MESSAGE_TOO_BIG)  # RFC 1870 §6.1
             case RcptTo():
