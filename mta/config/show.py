@@ -24,10 +24,19 @@ from mta.policy.rules import Place
 # Section header → key → value as TOML.
 Shown = dict[str, dict[str, str]]
 
-_DURATIONS = frozenset({"dns_timeout", "expire_s"})
+_DURATIONS = frozenset({"dns_timeout", "expire_s", "keep_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
 _SET_ONLY = frozenset(
-    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "tls_client_ca"}
+    {
+        "identity",
+        "expire_s",
+        "dns_servers",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "keep_s",
+        "keep_size",
+    }
 )
 
 

@@ -211,7 +211,7 @@ class Gate:
 def _failed_login(client: Client, user: str, reply: Reply) -> Reply:
     """What a failed login hears: `reply`, and after several the end.
 
-    docs/ingress.md gives fail2ban this line: the address follows the event, before anything a stranger chose.
+    The filter for fail2ban (config/fail2ban) reads this line: the address follows the event, before anything a stranger chose.
     """
     logger.warning("authentication failed", peer=client.peer.address, user=user, reply=reply.code)
     client.failed_logins += 1

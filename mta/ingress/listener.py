@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import structlog
 
+from mta.ingress.gate import Client
+from mta.ingress.refusals import RefusalLog
 from mta.io.preface import read_proxy_header
 from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
@@ -67,15 +69,18 @@ class Listener:
             logger.info("a client's TLS handshake failed", peer=address, reason=reason)
 
 
-async def read_preface(sock: socket.socket, listener: Listener, counts: Counts) -> Proxied | None:
+async def read_preface(
+    sock: socket.socket, listener: Listener, counts: Counts, refusals: RefusalLog
+) -> Proxied | None:
     """Who is behind the proxy at the other end; None: it is no proxy of ours, or says nothing that can be believed.
 
     Raises OSError when it is gone.
     """
     address = sock.getpeername()[0]
-    if not listener.admission.is_proxy(address):
+    admission = listener.admission
+    if not admission.is_proxy(address):
         counts.connections_in_refused += 1
-        logger.warning("a client was refused: it is not one of proxy_from", peer=address)
+        refusals.note(Client(admission, admission.peer(address)), "PROXY", PROXIES_ONLY)
         if not listener.implicit_tls:
             sock.send(encode_reply(PROXIES_ONLY))
         return None

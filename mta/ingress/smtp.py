@@ -11,6 +11,7 @@ its PROXY header names (`mta.smtp.proxy`).
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,11 @@ import structlog
 from mta.ingress.gate import Client, Gate
 from mta.ingress.intake import Arrival, Intake, Submission
 from mta.ingress.listener import Listener, read_preface
+from mta.ingress.refusals import RefusalLog
 from mta.io.deadlines import Deadlines
 from mta.io.tls import certificate_names
 from mta.metrics.counts import Counts
+from mta.metrics.timings import Timings
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
@@ -53,7 +56,10 @@ class SmtpService:
         gate: Gate,
         deadlines: Deadlines,
         counts: Counts,
+        timings: Timings | None = None,
     ) -> None:
+        self.timings = timings or Timings()
+        self.refusals = RefusalLog(time.monotonic)
         self.intake = intake
         self.gate = gate
         self.deadlines = deadlines
@@ -76,7 +82,7 @@ class SmtpService:
         proxied: Proxied | None = None
         try:
             if listener.rules.proxy_from:
-                proxied = await read_preface(sock, listener, self.counts)
+                proxied = await read_preface(sock, listener, self.counts, self.refusals)
                 if proxied is None:
                     sock.close()
                     return
@@ -119,6 +125,7 @@ class SmtpConnection(asyncio.Protocol):
         "__weakref__",
         "_arrival",
         "_client",
+        "_data_ended",
         "_data_started",
         "_is_held",
         "_listener",
@@ -150,6 +157,7 @@ class SmtpConnection(asyncio.Protocol):
         self._recipients: list[RcptTo] = []
         self._arrival: Arrival | None = None
         self._data_started = 0.0
+        self._data_ended = 0.0  # on the monotonic clock
         self._transaction_deadline = float("inf")
         self._pumping = False
         self._is_held = True  # not read from: not yet admitted, or in a TLS handshake
@@ -196,8 +204,7 @@ class SmtpConnection(asyncio.Protocol):
             self._session.receive(data)
             self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # the task border of this connection (architecture.md section 7)
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -229,6 +236,8 @@ class SmtpConnection(asyncio.Protocol):
         """The client, or we, took too long."""
         self._service.counts.connections_in_timed_out += 1
         slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
+        if slow:
+            self._service.refusals.note(self._client, "DATA", TOO_SLOW)
         self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
 
     # -- closing ------------------------------------------------------------------------------------------------
@@ -241,6 +250,12 @@ class SmtpConnection(asyncio.Protocol):
         self._session.close(reply)
         transport.write(self._session.take_outgoing())
         transport.close()
+
+    def _break_off(self) -> None:
+        """The client broke the protocol: commands in the clear behind STARTTLS (RFC 3207 §4.2)."""
+        self._service.counts.protocol_errors_in += 1
+        self._service.refusals.note(self._client, "STARTTLS", replies.TLS_PIPELINED)
+        self.close_with(replies.TLS_PIPELINED)
 
     def stop_when_idle(self) -> None:
         """The server is stopping: go now if no transaction runs, else once it is over.
@@ -258,6 +273,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         if refusal is not None:
             self._service.counts.connections_in_refused += 1
+            self._service.refusals.note(self._client, "connect", refusal)
             self.close_with(refusal)
             return
         self._is_held = False
@@ -286,8 +302,7 @@ class SmtpConnection(asyncio.Protocol):
             if not self._pumping:
                 self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # a task border: answers come from commits and threads, too
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -399,7 +414,7 @@ class SmtpConnection(asyncio.Protocol):
                     self._loop.time() + self._listener.rules.transaction_timeout
                 )
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("MAIL", refusal, sender=event.sender)
             self._answer(refusal or replies.SENDER_OK)
 
         self._service.gate.mail(self._client, event, answered)
@@ -409,10 +424,15 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._recipients.append(event)
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("RCPT", refusal, recipient=event.address)
             self._answer(refusal or replies.RECIPIENT_OK)
 
         self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
+
+    def _command_refused(self, step: str, reply: Reply, **about: str) -> None:
+        self._service.counts.commands_in_refused += 1
+        if reply.is_permanent:  # what is refused for now is a limit's or the house's matter
+            self._service.refusals.note(self._client, step, reply, **about)
 
     def _take_data(self, event: Data) -> None:
         del event
@@ -455,7 +475,7 @@ class SmtpConnection(asyncio.Protocol):
         if event.fault is None:
             self._session.reply(replies.BDAT_TAKEN)
         else:
-            self._count_fault(event.fault)
+            self._refuse_message(event.fault)
             self._forget_transaction()
             self._session.reply(event.fault.reply)
 
@@ -467,20 +487,23 @@ class SmtpConnection(asyncio.Protocol):
         self._transaction_deadline = float("inf")
         if event.fault is not None:
             arrival.discard()
-            self._count_fault(event.fault)
+            self._refuse_message(event.fault)
             self._answer(event.fault.reply)
         else:
+            self._data_ended = time.monotonic()
             arrival.finish(self._stored)
 
-    def _count_fault(self, fault: DataFault) -> None:
+    def _refuse_message(self, fault: DataFault) -> None:
         counts = self._service.counts
         counts.messages_in_refused += 1
         counts.data_faults += fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+        self._service.refusals.note(self._client, "DATA", fault.reply)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
         if reply.code == 250:
             counts.messages_in += 1
+            self._service.timings.accept.observe(time.monotonic() - self._data_ended)
         elif reply.code >= 500:
             counts.messages_in_refused += 1
         else:
