@@ -60,7 +60,8 @@ class Opener:
         self._deadlines = deadlines
         self._context = context
         self._now = now
-        self._broken_tls: OrderedDict[str, float] = OrderedDict()  # host → believed again at
+        # (host, port), for each port may be a server of its own → believed again at
+        self._broken_tls: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._turns = itertools.count()  # for round robin over source addresses
 
     async def open(
@@ -85,7 +86,7 @@ class Opener:
             )
             result = await self._try(number, candidate, manners, source, route.site, patience)
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
-                self._remember_broken(candidate.host)
+                self._remember_broken(candidate)
                 plain = replace(manners, tls=Tls.NONE)
                 result = await self._try(number, candidate, plain, source, route.site, patience)
             if isinstance(result, Opened):
@@ -148,14 +149,15 @@ class Opener:
     def _tls_for(self, policy: QueuePolicy, candidate: Candidate) -> Tls:
         if (
             policy.tls is Tls.OPPORTUNISTIC
-            and self._broken_tls.get(candidate.host, 0.0) > self._now()
+            and self._broken_tls.get((candidate.host, candidate.port), 0.0) > self._now()
         ):
             return Tls.NONE
         return policy.tls
 
-    def _remember_broken(self, host: str) -> None:
-        self._broken_tls[host] = self._now() + BROKEN_TLS_S
-        self._broken_tls.move_to_end(host)
+    def _remember_broken(self, candidate: Candidate) -> None:
+        server = candidate.host, candidate.port
+        self._broken_tls[server] = self._now() + BROKEN_TLS_S
+        self._broken_tls.move_to_end(server)
         while len(self._broken_tls) > BROKEN_TLS_HOSTS:
             self._broken_tls.popitem(last=False)
 

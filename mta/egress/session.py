@@ -300,7 +300,8 @@ class OutboundSession(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         transport = self._transport
-        assert transport is not None
+        if self._is_over or transport is None:
+            return  # what came behind the 220 in the same segment has ended it already
         began = time.monotonic()
         try:
             # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).

@@ -283,13 +283,15 @@ class SmtpConnection(asyncio.Protocol):
     def _pump(self) -> None:
         """Take every event the session has; stop at one that must be answered first."""
         session = self._session
+        moved = False
         self._pumping = True
         try:
             while (event := session.next_event()) is not NEED_DATA:
+                moved = True
                 _TAKE[type(event)](self, event)
         finally:
             self._pumping = False
-        self._flush()
+        self._flush(moved)
         if self._service.is_stopping:
             self.stop_when_idle()
 
@@ -309,7 +311,8 @@ class SmtpConnection(asyncio.Protocol):
             )
             self.close_with(replies.LOCAL_ERROR)
 
-    def _flush(self) -> None:
+    def _flush(self, moved: bool = True) -> None:
+        """Send what is to be said, read on or not; the client has new time only if the dialogue has `moved`."""
         transport = self._transport
         if transport is None:
             return
@@ -320,24 +323,25 @@ class SmtpConnection(asyncio.Protocol):
         if session.should_close:
             transport.close()
             return
-        now = self._loop.time()
-        if session.awaits_reply:
-            self.deadline = now + ANSWER_TIMEOUT_S
-            if not session.wants_read:
-                transport.pause_reading()
-                return
-        else:
-            deadline = now + self._listener.rules.command_timeout
-            if session.is_skipping and deadline > self.deadline:
-                deadline = self.deadline  # octets that nobody wants win no time
-            if self._arrival is not None:
-                deadline = min(deadline, self._rate_deadline())
-            if deadline > self._transaction_deadline:
-                deadline = self._transaction_deadline
-            self.deadline = deadline
+        # Bytes that end no command buy no time: who sends one a minute would stay for ever.
+        if moved or outgoing:
+            self._renew_deadline()
+        if session.awaits_reply and not session.wants_read:
+            transport.pause_reading()
+            return
         held = self._is_held or self._service.intake.memory.is_full
         if not held and not transport.is_reading():
             transport.resume_reading()
+
+    def _renew_deadline(self) -> None:
+        now = self._loop.time()
+        if self._session.awaits_reply:
+            self.deadline = now + ANSWER_TIMEOUT_S
+            return
+        deadline = now + self._listener.rules.command_timeout
+        if self._arrival is not None:
+            deadline = min(deadline, self._rate_deadline())
+        self.deadline = min(deadline, self._transaction_deadline)
 
     def _rate_deadline(self) -> float:
         assert self._arrival is not None

@@ -237,11 +237,6 @@ class ServerSession:
         return self._owed is not None
 
     @property
-    def is_skipping(self) -> bool:
-        """Whether octets of a refused BDAT are still to come."""
-        return self._state is State.SKIP
-
-    @property
     def wants_read(self) -> bool:
         """Whether to go on reading from the socket.
 
