@@ -464,6 +464,7 @@ class SmtpConnection(asyncio.Protocol):
                 local_ip=client.local_ip,
                 source_name=client.name,
                 protocol=self._session.protocol,
+                utf8=mail.utf8,
             )
         )
 

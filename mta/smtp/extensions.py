@@ -4,7 +4,7 @@ The offer depends on the moment: STARTTLS only in the clear, AUTH only inside TL
 has succeeded. DSN is not said: its parameters are taken and passed on, but nobody writes the
 notices yet (RFC 3461 §4: who offers it must).
 
-RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 3030
+RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 3030
 (CHUNKING; BINARYMIME is not offered), RFC 2034 (ENHANCEDSTATUSCODES), RFC 3207, RFC 4954.
 """
 
@@ -46,6 +46,7 @@ def format_hello(offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authentica
         f"SIZE {offer.max_size}",
         "8BITMIME",
         "CHUNKING",
+        "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
     ]
     if offer.tls_available and not in_tls:

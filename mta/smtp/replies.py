@@ -63,7 +63,9 @@ BAD_SENDER = a_reply(501, "5.1.7", "Sender syntax: MAIL FROM:<local@domain>")
 BAD_RECIPIENT = a_reply(501, "5.1.3", "Recipient syntax: RCPT TO:<local@domain>")
 SOURCE_ROUTE_SENDER = a_reply(501, "5.1.7", "Source routes are not taken")
 SOURCE_ROUTE_RECIPIENT = a_reply(501, "5.1.3", "Source routes are not taken")
-NO_SMTPUTF8 = a_reply(553, "5.6.7", "SMTPUTF8 is not offered; addresses are ASCII")  # RFC 6531 §3.5
+NO_SMTPUTF8 = a_reply(
+    553, "5.6.7", "An address in UTF-8 needs the parameter SMTPUTF8 of MAIL"
+)  # RFC 6531 §3.5
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
 
 # AUTH.

@@ -213,6 +213,7 @@ class ServerSession:
         self._outgoing: list[bytes] = []
         self._owed: Event | None = None  # the event that waits for reply()
         self._recipients = 0
+        self._is_utf8 = False  # MAIL said SMTPUTF8
         self._junk = 0
         self._body = DotReader(0)
         self._octets = OctetReader(0)
@@ -248,10 +249,14 @@ class ServerSession:
 
     @property
     def protocol(self) -> str:
-        """The word for the Received field (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
+        """The word for the Received field (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA; UTF8SMTP… (RFC 6531 §4.3)."""
         if self.hello is not None and not self.hello.esmtp:
             return "SMTP"
-        return "ESMTP" + "S" * self.in_tls + "A" * self.is_authenticated
+        return (
+            ("UTF8SMTP" if self._is_utf8 else "ESMTP")
+            + "S" * self.in_tls
+            + "A" * self.is_authenticated
+        )
 
     # Bytes in, events out.
 
@@ -363,6 +368,8 @@ class ServerSession:
             case RcptTo():
                 if self._recipients >= offer.max_recipients:
                     raise Refused(replies.TOO_MANY_RECIPIENTS)
+                if not (self._is_utf8 or command.address.isascii()):
+                    raise Refused(replies.NO_SMTPUTF8)
             case StartTls() if self.in_tls:
                 raise Refused(replies.ALREADY_TLS)
             case StartTls() if not offer.tls_available:
@@ -540,6 +547,7 @@ class ServerSession:
         match event:
             case MailFrom():
                 self._recipients = 0
+                self._is_utf8 = event.utf8
             case RcptTo():
                 self._recipients += 1
             case Data():

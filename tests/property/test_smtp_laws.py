@@ -24,7 +24,7 @@ WORDS = [
     b"YQ==\r\n", b"*\r\n", b"STARTTLS\r\n",
     b"\r\n.\r\n", b".\r\n", b"..", b".", b"\r", b"\n", b"\r\n", b"\0", b"\xff", b" ", b"x" * 600,
     b"x" * 2_100, b"BDAT 0\r\n", b"BDAT 3\r\n", b"BDAT 5 LAST\r\n", b"BDAT 700\r\n", b"BDAT 2000\r\n",
-    b"BDAT x\r\n", b"BDAT 17\r\nRCPT TO:<c@d.e>\r\n",
+    "MAIL FROM:<é@é> SMTPUTF8\r\n".encode(), "RCPT TO:<é@é>\r\n".encode(), b"BDAT x\r\n", b"BDAT 17\r\nRCPT TO:<c@d.e>\r\n",
 ]  # fmt: skip
 dialogues = st.lists(st.sampled_from(WORDS), max_size=25).map(b"".join)
 # Whole transactions by BDAT, of chunks that fit their sizes: what they hold, and whether they are the last.

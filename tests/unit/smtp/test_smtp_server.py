@@ -269,7 +269,7 @@ def test_ehlo_offers_starttls_in_the_clear_and_auth_inside_tls() -> None:
     session = a_server()
     drive(session, HELLO)
     assert session.take_outgoing() == (
-        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-CHUNKING\r\n"
+        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-SMTPUTF8\r\n"
         b"250-ENHANCEDSTATUSCODES\r\n250 STARTTLS\r\n"
     )
     session = a_server(in_tls=True)
@@ -442,3 +442,14 @@ def test_no_text_can_add_a_line_to_a_reply() -> None:
     session.next_event()
     session.reply(Reply(550, "5.7.1", ("no\r\n250 yes", "two\x00")))
     assert session.take_outgoing() == b"550-5.7.1 no??250 yes\r\n550 5.7.1 two?\r\n"
+
+
+def test_an_address_in_utf8_needs_smtputf8_of_this_mail() -> None:
+    rcpt = "RCPT TO:<jörg@d.example>\r\n".encode()
+    session = a_ready_server()
+    assert answers(session, MAIL + rcpt + RCPT) == ["250 2.1.0", "553 5.6.7", "250 2.1.5"]
+    assert session.protocol == "ESMTP"
+    utf8 = b"RSET\r\nMAIL FROM:<a@b.example> SMTPUTF8\r\n"
+    assert answers(session, utf8 + rcpt) == ["250 2.0.0", "250 2.1.0", "250 2.1.5"]
+    assert session.protocol == "UTF8SMTP"
+    assert answers(session, b"RSET\r\n" + MAIL + rcpt) == ["250 2.0.0", "250 2.1.0", "553 5.6.7"]
