@@ -3,7 +3,9 @@
 A domain written with U-labels and with A-labels is one domain, and has one queue.
 """
 
+import smtplib
 from collections.abc import Iterator
+from email.message import EmailMessage
 
 import pytest
 
@@ -76,3 +78,15 @@ def test_a_header_that_says_utf8_is_utf8(server: Daemon) -> None:
     with Wire(server.port) as wire:  # without the word it is 8-bit text, as it always was
         wire.greet()
         assert wire.deliver(latin).startswith("250 2.6.0")
+
+
+def test_smtplib_is_understood(server: Daemon) -> None:
+    message = EmailMessage()
+    message["From"] = "jörg@bücher.example"
+    message["To"] = "用户@smtplib.example"
+    message["Subject"] = "Grüße"
+    message.set_content("für alle\n")
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as client:
+        assert client.send_message(message) == {}
+    found = server.ask("messages.list", recipient="用户@smtplib.example")["recipients"]
+    assert [each["queue"] for each in found] == ["smtplib.example/default"]
