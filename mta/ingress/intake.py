@@ -54,6 +54,7 @@ SIGN_ON_LOOP_ALONE_S = 0.0007
 MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
 
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
+NOT_UTF8 = a_reply(550, "5.6.0", "the header is not UTF-8, as SMTPUTF8 says it is (RFC 6532)")
 DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
 TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
 
@@ -91,6 +92,7 @@ class Submission:
     local_ip: str = ""
     source_name: str = ""
     protocol: str = "ESMTP"  # RFC 3848
+    utf8: bool = False  # it said SMTPUTF8
 
 
 @dataclass(slots=True)
@@ -161,6 +163,8 @@ class Intake:
             return TWO_AUTHORS
         if index.broken_at > 0:
             return a_reply(550, "5.6.0", "a line of the header is no field (RFC 5322 section 2.2)")
+        if submission.utf8 and not _is_utf8(block):
+            return NOT_UTF8
         controls = submission.admission.control_fields
         asked = index.find(controls[0])
         wanted = "" if asked is None else asked.decode("ascii", "replace")
@@ -208,6 +212,9 @@ class Intake:
             recipient=recipients[0].address if len(recipients) == 1 else "",
             wall=wall,
         )
+        # Without SMTPUTF8 bytes over 127 in a header are what they always were: 8-bit text that most hosts take.
+        if submission.utf8 and not examined.kept.isascii():
+            content |= Content.UTF8
         message = Message(
             self.spool.number,
             number,
@@ -401,6 +408,14 @@ class Arrival:
         self._intake.store(
             self._submission, examined, result, digests.__getitem__, self._content, done
         )
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(text: str) -> str:

@@ -31,6 +31,13 @@ class ListenerTls(StrEnum):
     IMPLICIT = "implicit"
 
 
+class ClientCertificate(StrEnum):
+    """Whether a client must show a certificate of `tls_client_ca`, or may."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
 class BareNewline(StrEnum):
     """What becomes of a message with a bare CR or LF."""
 
@@ -116,9 +123,13 @@ class ListenerRules:
 
     address: str  # "127.0.0.1:2525", "[::]:25"
     relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: ListenerTls = ListenerTls.NONE
     tls_cert: str = ""
     tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client: ClientCertificate = ClientCertificate.OPTIONAL
+    relay_certificates: tuple[str, ...] = ()  # names, or "*.example.com"
     users: Mapping[str, str] = field(default_factory=dict)  # user → scrypt hash
     max_connections: int = 5000
     max_connections_per_source: int = 500

@@ -27,7 +27,8 @@ from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
 from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
-from mta.ingress.smtp import Listener, SmtpService
+from mta.ingress.listener import Listener
+from mta.ingress.smtp import SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
 from mta.io.threads import Workshop
@@ -38,7 +39,7 @@ from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.orders import stops_of
-from mta.policy.rules import DkimRules, ListenerTls
+from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import STOP_LOOK_S, Scheduler
@@ -509,7 +510,12 @@ def make_listeners(settings: Settings) -> list[Listener]:
             hostname=server.hostname,
             banner=banner_of(LAB, lab=server.lab),
             context=(
-                server_context(rules.tls_cert, rules.tls_key)
+                server_context(
+                    rules.tls_cert,
+                    rules.tls_key,
+                    client_ca=rules.tls_client_ca,
+                    client_required=rules.tls_client is ClientCertificate.REQUIRED,
+                )
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),
