@@ -347,7 +347,10 @@ class QueueSection(Section):
         "How long a queue rests after a host refused it at the greeting, EHLO or MAIL, or said "
         "421. The time doubles with each refusal in a row.",
     )
-    backoff_cap: PositiveDuration = _key(None, "The longest such rest.")
+    backoff_cap: PositiveDuration = _key(
+        None,
+        "The longest such rest. Up to half of each is taken off, so that what failed together does not come back together.",
+    )
 
 
 class SiteSection(QueueSection):
