@@ -120,6 +120,9 @@ class ServerFace(Protocol):
     async def rotate(self) -> dict[str, str]:
         """Accounting set → the file that was finished."""
 
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs: section → key → value as TOML, no secrets."""
+
     def orders(self) -> list[Order]:
         """The operator's orders in force."""
 

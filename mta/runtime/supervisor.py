@@ -22,6 +22,7 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.config.show import show
 from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
 from mta.control.message_verbs import MessageVerbs
@@ -431,6 +432,10 @@ class Supervisor:
         if settings.logging != self.settings.logging:
             log_as_told(settings)
         self.settings = settings
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs, as `config show` shows one, without the operator's orders."""
+        return show(self._orders.plain)
 
     def orders(self) -> list[Order]:
         """The operator's orders in force."""

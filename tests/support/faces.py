@@ -203,6 +203,9 @@ class ServerFake:
     def __init__(self) -> None:
         self._orders: dict[tuple[str, str, str], Order] = {}
 
+    def configuration(self) -> dict[str, dict[str, str]]:
+        return {"server": {"hostname": '"a.example"'}}
+
     def orders(self) -> list[Order]:
         return list(self._orders.values())
 
