@@ -35,8 +35,9 @@ Rendered from the commands by `python -m mta.cli.reference`; do not edit by hand
 
 ## Speaking with a running server
 
-`status`, `queues`, `explain`, `resolve`, `reload`, `rotate`, `shutdown`, `queue …` and `messages …` ask the server that runs,
-over its control socket. They find it in this order: `--socket FILE` (or `SLUICE_SOCKET`); `server.control_socket` of
+`status`, `top`, `queues`, `orders`, `explain`, `trace`, `resolve`, `reload`, `rotate`, `shutdown`, `queue …`, `domains …`,
+`sites …`, `jobs …` and `messages …` ask the server that runs, over its control socket.
+They find it in this order: `--socket FILE` (or `SLUICE_SOCKET`); `server.control_socket` of
 `--config FILE` (or `SLUICE_CONFIG`); the same of `/etc/sluice/sluice.toml`; `/run/sluice/control.sock`. Root, the server's own
 user and the members of the socket's group may ask. What changes something is written to the server's log with the asker's uid.
 With `--json` the answer comes as JSON; tables are folded to the width of the terminal, JSON is not.

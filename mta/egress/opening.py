@@ -28,6 +28,13 @@ BROKEN_TLS_S = 3600.0
 BROKEN_TLS_HOSTS = 10_000
 
 
+Attach = Callable[[OutboundSession], None]
+
+
+def _nobody_watches(_session: OutboundSession) -> None:
+    """No tap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A session that is ready."""
@@ -71,8 +78,10 @@ class Opener:
         policy: QueuePolicy,
         vmta: VmtaRules,
         patience: Patience,
+        attach: Attach = _nobody_watches,
     ) -> Opened | Unreachable:
-        """Try the route's candidates in turn; never raises for what the network does."""
+        """Try the route's candidates in turn; never raises for what the network does. `attach` sees each session before its first
+        byte."""
         last = Unreachable(_no_source(vmta), Facts(site=route.site))
         for candidate in route.candidates:
             source = self._source(vmta, candidate)
@@ -84,11 +93,15 @@ class Opener:
                 policy.timeouts,
                 self._context,
             )
-            result = await self._try(number, candidate, manners, source, route.site, patience)
+            result = await self._try(
+                number, candidate, manners, source, route.site, patience, attach
+            )
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
                 self._remember_broken(candidate)
                 plain = replace(manners, tls=Tls.NONE)
-                result = await self._try(number, candidate, plain, source, route.site, patience)
+                result = await self._try(
+                    number, candidate, plain, source, route.site, patience, attach
+                )
             if isinstance(result, Opened):
                 return result
             last = result
@@ -102,6 +115,7 @@ class Opener:
         source: str | None,
         site: str,
         patience: Patience,
+        attach: Attach,
     ) -> Opened | Unreachable:
         waiting = _Waiting(asyncio.get_running_loop().create_future())
         session = OutboundSession(
@@ -113,6 +127,9 @@ class Opener:
             site=site,
             timings=self._timings,
         )
+        attach(session)
+        if session.tap is not None:
+            session.tap.note(f"connecting to {session.peer} port {candidate.port}")
         began = time.monotonic()
         try:
             await open_connection(
@@ -128,6 +145,8 @@ class Opener:
             )
             reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
             outcome = Deferred(reply, Extent.CONNECTION, local=True)
+            if session.tap is not None:
+                session.tap.note(reply.text)
             return Unreachable(outcome, session.facts)
         self._timings.connect.observe(time.monotonic() - began)
         try:

@@ -15,7 +15,7 @@ import structlog
 
 from mta.io.clock import Clock
 from mta.io.threads import Workshop
-from mta.model.reply import Reply
+from mta.model.reply import Reply, a_reply
 from mta.policy.admission import (
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
@@ -33,6 +33,7 @@ logger = structlog.get_logger()
 
 # A limit that is full now may be free in a moment; a client is not held for longer than this.
 LEASE_WAIT_S = 1.0
+DRAINED = a_reply(451, "4.3.2", "mail for this domain is not taken now; send it again later")
 REMEMBERED_LOGIN_S = 300.0
 REMEMBERED_LOGINS = 10_000
 
@@ -94,6 +95,8 @@ class Gate:
         # Passwords are never kept: a success is remembered under a hash keyed with this process's secret.
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        # Whether an operator takes no more mail for this domain.
+        self.is_drained: Callable[[str], bool] = lambda _domain: False
 
     # -- connections --------------------------------------------------------------------------------------------
 
@@ -181,6 +184,8 @@ class Gate:
         """May this client have mail relayed to this recipient, after so many others?"""
         admission, peer = client.admission, client.peer
         refusal = admission.check_recipient(peer, rcpt.address, rcpt.domain, taken)
+        if refusal is None and self.is_drained(rcpt.domain):
+            refusal = DRAINED
         if refusal is not None:
             answered(refusal)
             return

@@ -54,6 +54,7 @@ SIGN_ON_LOOP_ALONE_S = 0.0007
 MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
 
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
+DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
 TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
 
 Done = Callable[[Reply], None]
@@ -129,6 +130,7 @@ class Intake:
         self.clock = clock
         self.keyring = KeyRing([])
         self.licence_held_s: Callable[[], float] = lambda: 0.0
+        self.is_drained: Callable[[str], bool] = lambda _job: False
         self._bodies = bodies
         self._workshop = workshop
         self._hostname = hostname
@@ -167,6 +169,8 @@ class Intake:
             return vmta
         named = index.find(controls[1])
         job = "" if named is None else _shown(named.decode("utf-8", "replace").strip())
+        if job and self.is_drained(job):
+            return DRAINED
         kept = block
         if asked is not None or named is not None:
             kept = index.strip(controls)

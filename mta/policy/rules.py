@@ -40,13 +40,18 @@ class BareNewline(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the configuration a value comes from; "" and "default" for one of ours."""
+    """Where in the configuration a value comes from; "" and "default" for one of ours.
+
+    Without a file, any other `section` says by itself who set it.
+    """
 
     file: str
     section: str
 
     def __str__(self) -> str:
-        return f"{self.file} [{self.section}]" if self.file else "built-in default"
+        if self.file:
+            return f"{self.file} [{self.section}]"
+        return "built-in default" if self.section == "default" else self.section
 
 
 BUILT_IN = Place("", "default")
@@ -79,6 +84,7 @@ class QueuePolicy:
     domain_max_connections: int | None = None
     domain_connection_rate: Rate | None = None
     domain_message_rate: Rate | None = None
+    stopped: str = ""  # why nothing may begin, by an order of the operator
     places: Mapping[str, Place] = field(default_factory=dict)  # field name → where it was set
 
 

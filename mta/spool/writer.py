@@ -14,6 +14,7 @@ from mta.spool.ops import (
     Evict,
     HoldEntries,
     HoldJob,
+    LookAgain,
     Postpone,
     Prune,
     PutMeta,
@@ -70,6 +71,7 @@ class Batch:
         "evicts",
         "holds",
         "jobs",
+        "looks",
         "metas",
         "postpones",
         "prunes",
@@ -86,6 +88,7 @@ class Batch:
         self.jobs: list[HoldJob] = []
         self.holds: list[HoldEntries] = []
         self.wakes: list[Wake] = []
+        self.looks: list[LookAgain] = []
         self.prunes: list[Prune] = []
         add = {
             Accept: self.accepts.append,
@@ -96,6 +99,7 @@ class Batch:
             HoldJob: self.jobs.append,
             HoldEntries: self.holds.append,
             Wake: self.wakes.append,
+            LookAgain: self.looks.append,
             Prune: self.prunes.append,
         }
         for operation in operations:
@@ -168,6 +172,8 @@ class Writer:
             self.queues.evict(batch.evicts, now)
         for meta in batch.metas:
             self._put_meta(meta)
+        for look in batch.looks:
+            self.queues.look_again(look.now, look.until)
         if self.queues.parked:
             self.queues.unpark(now)
         events, datas = _events_of(batch)
