@@ -12,7 +12,9 @@ from mta.config.load import Settings
 from mta.config.schema import (
     DkimSection,
     ListenerSection,
+    PoolSection,
     QueueSection,
+    SelectionSection,
     ServerSection,
     TimeoutsSection,
     VmtaSection,
@@ -31,7 +33,15 @@ _SET_ONLY = frozenset({"identity", "expire_s", "dns_servers", "tls_cert", "tls_k
 
 def _forms() -> dict[str, Form]:
     """How each key is written; keys of one name are of one kind everywhere."""
-    models = (DkimSection, VmtaSection, ListenerSection, ServerSection, QueueSection)
+    models = (
+        DkimSection,
+        VmtaSection,
+        PoolSection,
+        SelectionSection,
+        ListenerSection,
+        ServerSection,
+        QueueSection,
+    )
     found: dict[str, Form] = {}
     for model in models:
         for name, info in model.model_fields.items():
@@ -66,6 +76,16 @@ def show(settings: Settings) -> Shown:
         }
     for vmta in settings.vmtas.values():
         shown[f"vmta.{vmta.name}"] = _rules(vmta)
+    for pool in settings.pools.values():
+        shown[f"pool.{pool.name}"] = {
+            "vmtas": write_value("vmtas", pool.members),
+            "sticky": write_value("sticky", pool.sticky),
+        }
+    shown["selection"] = {
+        "users": write_value("senders", settings.selection.users),
+        "senders": write_value("senders", settings.selection.senders),
+        "default": write_value("default", settings.selection.default),
+    }
     for site in settings.book.sites.values():
         shown[f"site.{site.name}"] = _rules(site)
     for layer in settings.book.layers.values():
@@ -112,6 +132,15 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
             _plain_rules(rules) | {"users": sorted(rules.users)} for rules in settings.listeners
         ],
         "vmtas": {rules.name: _plain_rules(rules) for rules in settings.vmtas.values()},
+        "pools": {
+            rules.name: {"vmtas": dict(rules.members), "sticky": rules.sticky}
+            for rules in settings.pools.values()
+        },
+        "selection": {
+            "users": dict(settings.selection.users),
+            "senders": dict(settings.selection.senders),
+            "default": settings.selection.default,
+        },
         "sites": {rules.name: _plain_rules(rules) for rules in settings.book.sites.values()},
         "places": {
             layer.place.section: {"file": layer.place.file, "values": plain(layer.values)}

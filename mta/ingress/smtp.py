@@ -23,7 +23,7 @@ from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
-from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
+from mta.policy.rules import BareNewline, ListenerRules, ListenerTls, SelectionRules
 from mta.smtp import replies
 from mta.smtp.dots import DataFault
 from mta.smtp.extensions import ServerOffer
@@ -52,9 +52,11 @@ class Listener:
         banner: str,
         context: ssl.SSLContext | None,
         vmtas: Container[str],
+        selection: SelectionRules = SelectionRules(),
     ) -> None:
+        """`vmtas`: the names of all virtual MTAs and pools."""
         self.rules = rules
-        self.admission = Admission(rules, vmtas)
+        self.admission = Admission(rules, vmtas, selection)
         self.context = context
         self.implicit_tls = rules.tls is ListenerTls.IMPLICIT
         self.offer = ServerOffer(

@@ -36,6 +36,7 @@ from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
+from mta.policy.pools import Pools
 from mta.policy.rules import DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
@@ -150,6 +151,7 @@ class Worker:
             sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
+        self.intake.pools = make_pools(settings)
         self.smtp = SmtpService(
             intake=self.intake,
             gate=Gate(
@@ -314,6 +316,7 @@ class Worker:
         (settings, keyring, listeners), self._prepared = self._prepared, None
         self.settings = settings
         self.intake.keyring = keyring
+        self.intake.pools = make_pools(settings)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.enforcement.greet(listeners)
@@ -461,6 +464,11 @@ def make_keyring(rules: Sequence[DkimRules]) -> KeyRing:
     )
 
 
+def make_pools(settings: Settings) -> Pools:
+    """The pools of a configuration, each at the begin of its round."""
+    return Pools(settings.vmtas.values(), settings.pools.values())
+
+
 def make_listeners(settings: Settings) -> list[Listener]:
     """The listeners of a configuration that has been checked."""
     server = settings.server
@@ -474,7 +482,8 @@ def make_listeners(settings: Settings) -> list[Listener]:
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),
-            vmtas=settings.vmtas,
+            vmtas=frozenset((*settings.vmtas, *settings.pools)),
+            selection=settings.selection,
         )
         for rules in settings.listeners
     ]
