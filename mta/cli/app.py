@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import messages, operate, queue, spool
+from mta.cli import messages, operate, queue, spool, vmta
 from mta.cli.send import send
 
 DEFAULT_CONFIG = Path("/etc/sluice/sluice.toml")
@@ -91,5 +91,8 @@ def main(
 app.command()(send)
 operate.add_to(app)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
-app.add_typer(messages.app, name="messages", help="Queued messages: list, show, delete.")
+app.command()(vmta.vmtas)
+app.add_typer(vmta.app, name="vmta", help="One virtual MTA: pause, resume, drain.")
+messages.app.command()(vmta.reroute)
+app.add_typer(messages.app, name="messages", help="Queued messages: list, show, delete, reroute.")
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

@@ -53,7 +53,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Queued recipients, oldest first."""
-    chosen = _filter(domain, vmta, job, sender, recipient, older_than, held)
+    chosen = filter_of(domain, vmta, job, sender, recipient, older_than, held)
     _show(ask("messages.list", config, socket, limit=limit, **chosen), as_json)
 
 
@@ -94,7 +94,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Remove queued recipients; each leaves a record marked `administrator`."""
-    chosen = _filter(domain, vmta, job, sender, recipient, older_than, held)
+    chosen = filter_of(domain, vmta, job, sender, recipient, older_than, held)
     answer = ask(
         "messages.delete",
         config,
@@ -114,7 +114,7 @@ def delete(
         warn_of_silent(answer)
 
 
-def _filter(
+def filter_of(
     domain: str,
     vmta: str,
     job: str | None,
@@ -123,6 +123,7 @@ def _filter(
     older_than: str,
     held: bool | None,
 ) -> dict[str, Any]:
+    """The options that choose messages, as the server takes them."""
     try:
         older_than_s = parse_duration(older_than) if older_than else 0.0
     except ValueError as error:

@@ -114,6 +114,7 @@ class Settler:
             kind = "d"
             category = ""
             self._counts.delivered += 1
+            add_to(self._counts.delivered_by_vmta, entry.key.vmta)
         else:
             local = outcome.local
             category = classify(reply, facts.site, local)

@@ -44,6 +44,11 @@ class Pools:
             return pool.choose(job)
         return name if name in self._vmtas else None
 
+    def takers(self, name: str) -> frozenset[str]:
+        """The virtual MTAs that mail for `name` may get now."""
+        pool = self._pools.get(name)
+        return frozenset((name,)) if pool is None else pool.takers
+
 
 class _Pool:
     """One pool's turns."""
@@ -65,6 +70,10 @@ class _Pool:
         self._present = present
         self._credit = dict.fromkeys((name for name, _ in present), 0)
         self._total = sum(weight for _, weight in present)
+
+    @property
+    def takers(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self._present)
 
     def choose(self, job: str) -> str:
         if self._is_sticky and job:

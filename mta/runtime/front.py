@@ -12,6 +12,7 @@ from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
+from mta.runtime.rerouting import Rerouting
 from mta.runtime.worker import Worker
 from mta.runtime.worker_queues import WorkerQueues
 from mta.spool.queries import Queries
@@ -85,6 +86,7 @@ class WorkerFront:
             if worker.settings.server.lab
             else str(worker.enforcement.entitlement.state),
             "licence_hold": worker.enforcement.hold,
+            "vmtas_out": worker.vmtas.out(),
         }
 
     async def metrics(self) -> Row:
@@ -167,6 +169,26 @@ class WorkerFront:
         )
         self._worker.counts.deleted += deleted
         return deleted
+
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        """Move queued recipients to this virtual MTA or pool; how many were, or would be."""
+        order = Rerouting(self._worker, to)
+        return await (order.count(which) if dry_run else order.run(which))
+
+    async def vmtas(self) -> list[Row]:
+        """The virtual MTAs: state, what is queued for each, connections, rate."""
+        counts: dict[str, tuple[int, int]] = {}
+        for spool in self._worker.spools.values():
+            found = await wrap_future(spool.call(Queries.vmta_counts))
+            for name, (recipients, queues) in found.items():
+                before = counts.get(name, (0, 0))
+                counts[name] = (before[0] + recipients, before[1] + queues)
+        return self._worker.vmtas.rows(counts)
+
+    async def look_at_vmtas(self) -> bool:
+        """The operator has changed something about them."""
+        self._worker.vmtas.decide()
+        return True
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""

@@ -36,7 +36,6 @@ from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
-from mta.policy.pools import Pools
 from mta.policy.rules import DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
@@ -48,6 +47,7 @@ from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.remote_governor import WorkerGovernor
+from mta.runtime.vmta_watch import VmtaWatch
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -61,6 +61,7 @@ AUTH_QUEUE = 50
 DRAIN_LOOK_S = 0.2
 EXPIRY_SWEEP_S = 60.0
 STALL_LOOK_S = 10.0
+VMTA_LOOK_S = 1.0
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -118,6 +119,7 @@ class Worker:
         self._prepared: tuple[Settings, KeyRing, list[Listener]] | None = None
         self._build(adopted)
         self._license(entitlement, emails or NoEmails())
+        self.intake.pools = self.vmtas.use(settings)
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -151,7 +153,6 @@ class Worker:
             sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
-        self.intake.pools = make_pools(settings)
         self.smtp = SmtpService(
             intake=self.intake,
             gate=Gate(
@@ -242,6 +243,15 @@ class Worker:
             clock=clock,
             counts=self.counts,
         )
+        self.vmtas = VmtaWatch(
+            spool_dir=Path(server.spool_dir),
+            scheduler=self.scheduler,
+            spools=self.spools.values(),
+            sources=opener,
+            delivered=self.counts.delivered_by_vmta,
+            clock=clock,
+            on_change=self.dispatcher.kick,
+        )
         self.letters = Letters(
             hostname=server.hostname,
             opener=opener,
@@ -263,6 +273,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(VMTA_LOOK_S, self.vmtas.look)),
             self._loop.create_task(self._every(PURSE_LOOK_S, self.enforcement.look)),
             self._loop.create_task(self._every(STALL_LOOK_S, self._look_for_stalls)),
             self._loop.create_task(self._sweep()),
@@ -316,11 +327,11 @@ class Worker:
         (settings, keyring, listeners), self._prepared = self._prepared, None
         self.settings = settings
         self.intake.keyring = keyring
-        self.intake.pools = make_pools(settings)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
+        self.intake.pools = self.vmtas.use(settings)
         self.dispatcher.kick()
 
     # -- what happens ---------------------------------------------------------------------------
@@ -462,11 +473,6 @@ def make_keyring(rules: Sequence[DkimRules]) -> KeyRing:
         )
         for each in rules
     )
-
-
-def make_pools(settings: Settings) -> Pools:
-    """The pools of a configuration, each at the begin of its round."""
-    return Pools(settings.vmtas.values(), settings.pools.values())
 
 
 def make_listeners(settings: Settings) -> list[Listener]:

@@ -47,6 +47,9 @@ class FakeBook:
     def vmta(self, name: str) -> VmtaRules | None:
         return VmtaRules(name) if name in self.vmtas else None
 
+    def vmta_place(self, name: str) -> Place:
+        return Place("sluice.toml", f"vmta.{name}")
+
     def site_for(self, domain: str, mx_hosts: Sequence[str]) -> str:
         return self.sites.get(domain, domain)
 
