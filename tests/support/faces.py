@@ -47,6 +47,7 @@ class Face:
     numbers: Row = field(default_factory=dict)
     totals: Row = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    vmta_rows: list[Row] = field(default_factory=list)
 
     async def _answer(self, what: str) -> None:
         self.asked.append(what)
@@ -109,6 +110,18 @@ class Face:
     async def delete(self, which: Filter) -> int:
         await self._answer("delete")
         return len(self.listed)
+
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        await self._answer(f"reroute {which.domain}/{which.vmta} to {to}{' dry' * dry_run}")
+        return self.number + 1
+
+    async def vmtas(self) -> list[Row]:
+        await self._answer("vmtas")
+        return [dict(row) for row in self.vmta_rows]
+
+    async def look_at_vmtas(self) -> bool:
+        await self._answer("look at vmtas")
+        return True
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
