@@ -32,6 +32,7 @@ from licensing.model import (
     UsageAck,
     UsageReport,
 )
+from licensing.rekey import rekey
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
 from licensing.seats import ContactOptions, Seats
 from licensing.selection import Installed
@@ -345,6 +346,20 @@ class Contact:
         except (LicenseError, OSError) as error:
             self._told("ack_not_kept", str(error))
         self.vendor_notices = ack.notices
+        if any(each.id.startswith("rekey:") for each in ack.notices):
+            await self._become_another()
+
+    async def _become_another(self) -> None:
+        """Of two machines with this identity, the vendor has chosen this one to begin anew (A2)."""
+        before = self._home.key.id
+        try:
+            name = await rekey(self._home)
+        except (LicenseError, OSError) as error:
+            self._told("rekey_refused", str(error))
+            return
+        self._told("rekeyed", f"this copy of node {before} is node {name} from now on")
+        self.seats.forget_all()
+        self.reporter = None
 
     def _heal(self, report: UsageReport) -> None:
         """What the vendor was told of, and counted on, is settled."""

@@ -92,6 +92,8 @@ class Guard(Verbs):
                 told=self._tell,
                 machine=self._around.machine,
                 thread=thread,
+                persists=self._around.persists,
+                allow_ephemeral=options.allow_ephemeral,
             )
         except BaseException:  # whatever it was, the thread ends with it
             thread.close()

@@ -19,7 +19,8 @@ from licensing.books import AckedFigures, Books, Times, unacknowledged_days
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.lease import Allowance, Need
-from licensing.ledger import Ledger, LedgerError, LedgerThread, Outgoing
+from licensing.ledger import Ledger, LedgerThread, Outgoing
+from licensing.ledger_file import LedgerError
 from licensing.model import (
     REWIND_GRANT,
     USAGE_ACK,

@@ -205,6 +205,11 @@ class Seats:
         except (LicenseError, OSError) as error:
             self._told("activation_unreadable", f"{self._activation_path(each)}: {error}")
 
+    def forget_all(self) -> None:
+        """This is another node now; the files are gone already."""
+        self.activations.clear()
+        self._ask_at = 0.0
+
     def forget(self, each: Installed) -> None:
         self.activations.pop(_id(each), None)
         self._activation_path(each).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ class LazyGroup(TyperGroup):
     heavy: ClassVar[dict[str, str]] = {
         "config": "mta.cli.config",
         "dkim": "mta.cli.dkim",
+        "doctor": "mta.cli.doctor",
         "license": "mta.cli.license",
     }
 

@@ -125,6 +125,13 @@ def _read_domain_pattern(value: object) -> str:
     return "*." + normalise_domain(text[2:]) if text.startswith("*.") else normalise_domain(text)
 
 
+def _read_name_pattern(value: object) -> str:
+    text = _text(value)
+    if not text.removeprefix("!") or not text.isprintable():
+        raise ValueError(f"{text!r} is no pattern like news-* or !test")
+    return text
+
+
 def _read_mail_address(value: object) -> str:
     text = _text(value)
     try:
@@ -216,7 +223,8 @@ def _write_weights(value: tuple[tuple[str, int], ...]) -> str:
     return format_value(dict(value))
 
 
-def _write_names(value: Any) -> str:
+def write_names(value: Any) -> str:
+    """A table of names as TOML, whatever its keys hold."""
     inner = ", ".join(f"{_quoted(name)} = {_quoted(to)}" for name, to in dict(value).items())
     return f"{{ {inner} }}" if inner else "{}"
 
@@ -296,6 +304,8 @@ Domain = Annotated[str, PlainValidator(_read_domain), Form("domain", format_valu
 DomainPattern = Annotated[str, PlainValidator(_read_domain_pattern), Form("domain", format_value)]
 Domains = Annotated[tuple[Domain, ...], Form("list of domains", format_value)]
 HostPatterns = Annotated[tuple[DomainPattern, ...], Form("list of host patterns", format_value)]
+NamePattern = Annotated[str, PlainValidator(_read_name_pattern)]
+NamePatterns = Annotated[tuple[NamePattern, ...], Form("list of patterns", format_value)]
 Source = Annotated[str, PlainValidator(_read_source)]
 Sources = Annotated[tuple[Source, ...], Form("list of IP addresses", format_value)]
 MailAddress = Annotated[str, PlainValidator(_read_mail_address)]
@@ -315,7 +325,7 @@ Weights = Annotated[
     PlainValidator(_read_weights),
     Form("table of weights", _write_weights),
 ]
-Names = Annotated[dict[str, str], PlainValidator(_read_names), Form("table of names", _write_names)]
+Names = Annotated[dict[str, str], PlainValidator(_read_names), Form("table of names", write_names)]
 UserNames = Annotated[tuple[str, ...], Form("list of users", format_value)]
 FilePath = Annotated[str, Form("path", format_value)]
 Switch = Annotated[bool, Strict(), Form("true or false", format_value)]

@@ -7,14 +7,12 @@ from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from mta.config.kinds import UNLIMITED, Form, format_value
+from mta.config.kinds import UNLIMITED, Form, format_value, write_names
 from mta.config.load import Settings
 from mta.config.schema import (
     DkimSection,
     ListenerSection,
-    PoolSection,
     QueueSection,
-    SelectionSection,
     ServerSection,
     TimeoutsSection,
     VmtaSection,
@@ -26,9 +24,11 @@ from mta.policy.rules import Place
 # Section header → key → value as TOML.
 Shown = dict[str, dict[str, str]]
 
-_DURATIONS = frozenset({"dns_timeout", "expire_s"})
+_DURATIONS = frozenset({"dns_timeout", "expire_s", "keep_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
-_SET_ONLY = frozenset({"identity", "expire_s", "dns_servers", "tls_cert", "tls_key"})
+_SET_ONLY = frozenset(
+    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "keep_s", "keep_size"}
+)
 
 
 def _forms() -> dict[str, Form]:
@@ -36,8 +36,6 @@ def _forms() -> dict[str, Form]:
     models = (
         DkimSection,
         VmtaSection,
-        PoolSection,
-        SelectionSection,
         ListenerSection,
         ServerSection,
         QueueSection,
@@ -78,13 +76,13 @@ def show(settings: Settings) -> Shown:
         shown[f"vmta.{vmta.name}"] = _rules(vmta)
     for pool in settings.pools.values():
         shown[f"pool.{pool.name}"] = {
-            "vmtas": write_value("vmtas", pool.members),
-            "sticky": write_value("sticky", pool.sticky),
+            "vmtas": format_value(dict(pool.members)),
+            "sticky": format_value(pool.sticky),
         }
     shown["selection"] = {
-        "users": write_value("senders", settings.selection.users),
-        "senders": write_value("senders", settings.selection.senders),
-        "default": write_value("default", settings.selection.default),
+        "users": write_names(settings.selection.users),
+        "senders": write_names(settings.selection.senders),
+        "default": format_value(settings.selection.default),
     }
     for site in settings.book.sites.values():
         shown[f"site.{site.name}"] = _rules(site)

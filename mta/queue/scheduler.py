@@ -379,6 +379,8 @@ class Scheduler(Connecting):
         if cell is None:
             return
         self._withdraw_displaced()
+        if waiting:
+            self._hurry(cell)
         for conn in list(cell.idle) if cell.room_wanted > 0 else ():
             if cell.room_wanted <= 0:
                 break
@@ -393,6 +395,7 @@ class Scheduler(Connecting):
             return
         conn.is_open, conn.opened_at = True, now
         queue = conn.queue
+        self._end_opening(conn)
         self._desk.proven(conn)
         destination = conn.destination
         conn.is_working = True
@@ -423,6 +426,7 @@ class Scheduler(Connecting):
         if conn.is_timed:
             conn.is_timed = False
             self._alarms.note_stale()
+        self._end_opening(conn)
         self._desk.let_go(conn.cells)
         # Nobody may leave entries behind; should the driver have failed to settle them, they are here again.
         for entry in [entry for entry, of in queue.flying.items() if of is conn]:

@@ -55,6 +55,7 @@ from mta.runtime.process import (
     SWITCH_INTERVAL_S,
     cores,
     log_as_told,
+    raise_descriptor_limit,
     tune_collector,
 )
 from mta.runtime.quotas import QuotaFile
@@ -100,6 +101,7 @@ def run(config: Path, open_guard: OpenGuard = open_guard) -> int:
     except ConfigError as error:
         logger.error("cannot start", reason=str(error))
         return EXIT_CONFIG
+    raise_descriptor_limit()
     count = settings.server.workers or cores()
     nursery = None
     if count > 1:  # before there is a loop or a thread

@@ -34,6 +34,7 @@ from mta.io.threads import Workshop
 from mta.io.tls import client_context, server_context
 from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
+from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.rules import DkimRules, ListenerTls
@@ -108,6 +109,7 @@ class Worker:
         self.governor = governor
         self.clock = clock
         self.counts = Counts()
+        self.timings = Timings()
         self.traffic = Traffic()
         self.started_at = clock.wall()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -164,6 +166,7 @@ class Worker:
             ),
             deadlines=self.deadlines,
             counts=self.counts,
+            timings=self.timings,
         )
         self.listeners = make_listeners(settings)
         self._build_egress()
@@ -224,12 +227,15 @@ class Worker:
             clock=clock,
             counts=self.counts,
             on_change=self._kick,
+            timings=self.timings,
+            named_sites=settings.book.sites,
         )
         opener = Opener(
             hostname=server.hostname,
             deadlines=self.deadlines,
             context=client_context(),
             now=clock.now,
+            timings=self.timings,
         )
         self.dispatcher = Dispatcher(
             scheduler=self.scheduler,
@@ -332,6 +338,7 @@ class Worker:
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
         self.intake.pools = self.vmtas.use(settings)
+        self.settler.named_sites = settings.book.sites
         self.dispatcher.kick()
 
     # -- what happens ---------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import apsw
 from mta.io.clock import Clock
 from mta.io.files import make_directory
 from mta.io.threads import Post
+from mta.metrics.timings import Commits
 from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, QueueDeferred, encode_event
@@ -126,6 +127,11 @@ class Spool:
         self._licence_held_s, self._licence_since = _LICENCE.unpack(
             found.meta.get("licence", bytes(_LICENCE.size))
         )
+
+    @property
+    def commits(self) -> Commits:
+        """How long its commits take, and how much shares one."""
+        return self._commit.commits
 
     # Mail comes in
 

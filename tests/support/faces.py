@@ -165,8 +165,8 @@ class ServerFake:
 
     async def status(self) -> Row:
         followers = [
-            {"name": "accounting.main", "waiting": 3, "trouble": ""},
-            {"name": "accounting.other", "waiting": 0, "trouble": "no room"},
+            {"name": "accounting.main", "waiting": 3, "trouble": "", "lag_s": 0.0},
+            {"name": "accounting.other", "waiting": 0, "trouble": "no room", "lag_s": 9.0},
         ]
         return {"version": "1.2.3", "uptime_s": 9.0, "followers": followers}
 
