@@ -95,5 +95,9 @@ app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, ret
 app.command()(vmta.vmtas)
 app.add_typer(vmta.app, name="vmta", help="One virtual MTA: pause, resume, drain.")
 messages.app.command()(vmta.reroute)
-app.add_typer(messages.app, name="messages", help="Queued messages: list, show, delete, reroute.")
+app.add_typer(
+    messages.app,
+    name="messages",
+    help="Queued messages: list, show, hold, release, delete, retry, reroute, export, import.",
+)
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 from mta.cli.ask import Config, Json, Row, Socket, ask, show_json, show_table, warn_of_silent
-from mta.cli.messages import Domain, Job, Older, Recipient, Sender, Vmta, filter_of
+from mta.cli.messages import (
+    All,
+    Domain,
+    DryRun,
+    Job,
+    Larger,
+    MessageId,
+    Older,
+    Recipient,
+    Sender,
+    Site,
+    Smaller,
+    Status,
+    Vmta,
+    Younger,
+    filter_of,
+)
 
 app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA")]
@@ -63,29 +79,26 @@ def reroute(
     to: Annotated[str, typer.Option(help="the virtual MTA or pool that shall send it")],
     queue: Annotated[str, typer.Option(help="of this queue, domain/vmta")] = "",
     domain: Domain = "",
+    site: Site = "",
     vmta: Vmta = "",
     job: Job = None,
     sender: Sender = None,
     recipient: Recipient = "",
+    status: Status = "",
     older_than: Older = "",
-    everything: Annotated[bool, typer.Option("--all", help="all queued mail")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how many")] = False,
+    younger_than: Younger = "",
+    larger_than: Larger = "",
+    smaller_than: Smaller = "",
+    message: MessageId = "",
+    everything: All = False,
+    dry_run: DryRun = False,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Move queued recipients to another virtual MTA or pool; what is being delivered stays."""
-    chosen = filter_of(domain, vmta, job, sender, recipient, older_than, None)
-    answer = ask(
-        "messages.reroute",
-        config,
-        socket,
-        to=to,
-        queue=queue,
-        all=everything,
-        dry_run=dry_run,
-        **chosen,
-    )
+    chosen = filter_of(locals())
+    answer = ask("messages.reroute", config, socket, to=to, queue=queue, **chosen)
     text = (
         "{would_move} recipients would go to {to}"
         if dry_run

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 import msgspec
 
-from mta.control.arguments import FilterArgs, make_filter, queue_key
+from mta.control.arguments import ChangeArgs, make_filter, queue_key
 from mta.control.asking import ask_all
 from mta.control.faces import Row, VmtaFace, WorkerFace
 from mta.control.protocol import ControlError
@@ -29,13 +29,11 @@ class VmtaArgs(msgspec.Struct, forbid_unknown_fields=True):
     vmta: str
 
 
-class RerouteArgs(FilterArgs, forbid_unknown_fields=True):
-    """`to`: a virtual MTA or pool. `queue`: domain/vmta. `all`: must be said when nothing narrows the choice."""
+class RerouteArgs(ChangeArgs, forbid_unknown_fields=True):
+    """`to`: a virtual MTA or pool. `queue`: domain/vmta."""
 
     to: str = ""
     queue: str = ""
-    all: bool = False
-    dry_run: bool = False
 
 
 class VmtaVerbs:

@@ -1,7 +1,7 @@
 """The envelope and its parts: sender, recipients, message, and the name of a queue (RFC 5321, RFC 3461)."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
 
@@ -158,4 +158,4 @@ class Draft:
     prefix: bytes
     body: bytes | SpillFile
     event: object | None = None  # the reception event, written in the same transaction
-    notes: dict[str, str] = field(default_factory=dict)
+    origin: str = ""  # of an imported message: the id it had where it was exported

@@ -66,6 +66,10 @@ class Scheduler(Connecting):
         queue = self._queues.get(key)
         return queue.site if queue else ""
 
+    def sites(self) -> Iterator[tuple[str, str]]:
+        """(domain, site) of every queue in memory whose route is known."""
+        return ((key.domain, queue.site) for key, queue in self._queues.items() if queue.site)
+
     def connections_of(self, key: QueueKey) -> int:
         """Leases this queue holds."""
         queue = self._queues.get(key)
@@ -508,6 +512,17 @@ class Scheduler(Connecting):
                 queue.ready = type(queue.ready)(e for e in queue.ready if e not in gone)
                 queue.count_groups()
             self._mark(queue)
+
+    def look_at(self, keys: Iterable[QueueKey], now: float) -> None:
+        """The disk may have more of these queues that is due than it had when it was asked last."""
+        for key in keys:
+            queue = self._queues.get(key)
+            if queue is not None:
+                queue.left_behind = True
+                if queue.disk is Disk.KNOWN:
+                    queue.disk = Disk.MAYBE
+                self._mark(queue)
+        self._finder.note(now)
 
     def new_book(self, book: PolicySource, now: float) -> None:
         """Other policies from now on; the queues in memory learn of it a few at a time."""

@@ -22,7 +22,9 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
+from mta.control.message_verbs import MessageVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.verbs import Verbs, WorkerFace
@@ -293,6 +295,8 @@ class Supervisor:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
         VmtaVerbs(self, self.crew.fronts).register(registry)
+        MessageVerbs(self.crew.fronts).register(registry)
+        ArchiveVerbs(self.crew.fronts).register(registry)
         LicenseVerbs(self.office).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
         await self._control.start()

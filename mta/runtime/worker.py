@@ -48,6 +48,7 @@ from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.remote_governor import WorkerGovernor
+from mta.runtime.sites import KnownSites
 from mta.runtime.vmta_watch import VmtaWatch
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
@@ -111,6 +112,7 @@ class Worker:
         self.counts = Counts()
         self.timings = Timings()
         self.traffic = Traffic()
+        self.sites = KnownSites()
         self.started_at = clock.wall()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
@@ -151,7 +153,7 @@ class Worker:
             clock=clock,
             hostname=server.hostname,
             lab=server.lab,
-            on_accepted=self._accepted,
+            on_accepted=self.accepted,
             sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
         self.intake.keyring = make_keyring(settings.dkim)
@@ -335,6 +337,7 @@ class Worker:
         self.intake.keyring = keyring
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
+        self.sites.clear()
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
         self.intake.pools = self.vmtas.use(settings)
@@ -346,7 +349,7 @@ class Worker:
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""
         book, server = self.settings.book, self.settings.server
-        return await find_route(
+        found = await find_route(
             key,
             # Its MX is not known yet; a site that lists the domain says already where its mail goes.
             book.policy(key, book.site_for(key.domain, ())),
@@ -358,6 +361,9 @@ class Worker:
             own_addresses=() if server.lab else self._own_addresses(),
             own_names=(server.hostname.lower(),),
         )
+        if isinstance(found, Route):
+            self.sites.note(key.domain, found.site)
+        return found
 
     def _own_addresses(self) -> tuple[str, ...]:
         """The addresses that are ours: mail for a host that has one of them would come back to us."""
@@ -367,7 +373,8 @@ class Worker:
             for address in (*rules.source_v4, *rules.source_v6)
         )
 
-    def _accepted(self, draft: Draft) -> None:
+    def accepted(self, draft: Draft) -> None:
+        """The message is on disk: its entries may go."""
         self.counts.recipients_in += len(draft.entries)
         self.counts.bytes_in += draft.message.size
         self.scheduler.add(self.enforcement.may_try(draft.entries), self.clock.now())

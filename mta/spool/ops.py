@@ -15,7 +15,18 @@ from mta.queue.actions import QueueState
 class Accept:
     """A message and its recipients."""
 
-    __slots__ = ("body_file", "data", "done", "event", "job", "keys", "message", "rows", "size")
+    __slots__ = (
+        "body_file",
+        "data",
+        "done",
+        "event",
+        "job",
+        "keys",
+        "message",
+        "origin",
+        "rows",
+        "size",
+    )
 
     def __init__(
         self,
@@ -28,6 +39,7 @@ class Accept:
         event: Event | None,
         data: bytes,
         done: Callable[[SpoolError | None], None],
+        origin: str = "",
     ) -> None:
         self.message = message
         self.keys = keys  # one a recipient
@@ -38,6 +50,7 @@ class Accept:
         self.event = event
         self.data = data
         self.done = done
+        self.origin = origin  # the id it had in the spool it was exported from
 
 
 class Settle:

@@ -37,6 +37,8 @@ _HEAD_WIDTH = 14
 ENTRY_COLUMNS = f"{_RECIPIENT}, {_HEAD}"
 ENTRY_WIDTH = _RECIPIENT_WIDTH + _HEAD_WIDTH
 
+# Rows of `meta` whose names begin so say which exported messages were imported. They are many, and never read whole.
+IMPORTED = "imported."
 STATE_COLUMNS = "q.domain, q.vmta, q.next_at, q.attempts, q.mode, q.reason, q.paused"
 
 Row = list[Any]

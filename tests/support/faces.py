@@ -123,6 +123,18 @@ class Face:
         await self._answer("look at vmtas")
         return True
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        await self._answer(f"hold {reason}")
+        return len([row for row in self.listed if not row.get("held")])
+
+    async def release(self, which: Filter) -> int:
+        await self._answer("release")
+        return len([row for row in self.listed if row.get("held")])
+
+    async def retry_messages(self, which: Filter) -> int:
+        await self._answer("retry messages")
+        return len(self.listed)
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
         return [{"what": f"worker {self.number}", "of": str(key), "until": None, "place": ""}]
