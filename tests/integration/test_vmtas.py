@@ -115,6 +115,16 @@ def test_an_unknown_name_is_refused_with_what_is_wrong(shared: Sender, host: Hos
     assert answer == "550 5.7.1 Unknown virtual MTA or pool"
 
 
+def test_a_client_that_names_what_was_just_taken_out_is_asked_to_come_again(own: Sender) -> None:
+    with Wire(own.server.port) as wire:
+        wire.greet()
+        text = own.server.config.read_text()
+        own.server.config.write_text(text.replace("[pool.byjob]", "[pool.other]"))
+        own.server.ask("reload")
+        answer = wire.deliver(named("byjob"), "a@x.example", address())
+    assert answer.startswith("451 4.3.5 the virtual MTA or pool was taken out")
+
+
 def test_a_paused_virtual_mta_leaves_its_pool_and_its_mail_waits_over_a_restart(
     own: Sender, host: Host
 ) -> None:

@@ -8,23 +8,12 @@ from mta.queue.scheduler import Options
 from tests.support.queue_world import FakeBook, Temper, World
 
 KEY = QueueKey("one.test", "a")
-STOP = Wait("virtual MTA paused", "by the operator")
-
-
-def wake(world: World) -> None:
-    """What the worker does when a virtual MTA is in service again."""
-    world.scheduler.stop({})
-    for key, due in world.dues.items():
-        if due >= NEVER:
-            world.dues[key] = 0.0
-            world.handed_out.discard(key)
-    world.scheduler.look_for_due(world.time)
-    world.kick()
+STOP = Wait("stopped", "by the operator")
 
 
 def test_a_queue_that_is_stopped_leaves_memory_and_no_row_of_it_changes() -> None:
     world = World(FakeBook())
-    world.scheduler.stop({"a": STOP})
+    world.stop("a")
     (number,) = world.accept("one.test", vmta="a")
     (other,) = world.accept("one.test", vmta="b")
     world.run(5)
@@ -32,7 +21,7 @@ def test_a_queue_that_is_stopped_leaves_memory_and_no_row_of_it_changes() -> Non
     assert KEY not in world.scheduler and not world.postponed
     assert world.dues[KEY] >= NEVER and number in world.rows
     assert world.scheduler.explain(KEY, world.time, QueueState(KEY)) == [STOP]
-    wake(world)
+    world.stop()
     world.run(5)
     assert world.delivered == {other: 1, number: 1}
 
@@ -45,18 +34,18 @@ def test_a_stop_in_the_middle_finishes_what_is_in_a_transaction_and_nothing_else
     world.run(2.5)
     begun = len(world.attempts)
     assert 0 < begun < 10
-    world.scheduler.stop({"a": STOP})
+    world.stop("a")
     world.run(20)
     assert len(world.attempts) == begun == len(world.delivered)
     assert world.scheduler.connections == 0 and KEY not in world.scheduler
-    wake(world)
+    world.stop()
     world.run(20)
     assert sorted(world.delivered.values()) == [1] * 10
 
 
 def test_a_thousand_stopped_queues_cost_nothing_while_they_wait() -> None:
     world = World(FakeBook(), Options(max_active=100))
-    world.scheduler.stop({"a": STOP})
+    world.stop("a")
     for number in range(1000):
         world.put_on_disk(f"d{number}.test", 1, vmta="a")
     world.scheduler.look_for_due(world.time)
@@ -65,14 +54,14 @@ def test_a_thousand_stopped_queues_cost_nothing_while_they_wait() -> None:
     before = world.scheduler.steps
     world.run(600)
     assert world.scheduler.steps == before
-    wake(world)
+    world.stop()
     world.run(120)
     assert len(world.delivered) == 1000
 
 
 def test_a_stop_expires_nothing() -> None:
     world = World(FakeBook(QueuePolicy(expire_after=10.0)))
-    world.scheduler.stop({"a": STOP})
+    world.stop("a")
     world.accept("one.test", vmta="a", age=100.0)
     world.run(60)
     assert len(world.rows) == 1 and not world.gone
@@ -89,3 +78,17 @@ def test_what_was_moved_on_disk_is_delivered_whether_its_queue_is_in_memory_or_n
         world.scheduler.moved([QueueKey(domain, "b")], world.time)
     world.run(30)
     assert len(world.delivered) == 7 and set(world.delivered.values()) == {1}
+
+
+def test_what_is_moved_to_a_queue_that_believes_its_disk_empty_is_delivered() -> None:
+    world = World(FakeBook(QueuePolicy(max_connections=1, idle_timeout=600.0)))
+    (first,) = world.accept("one.test", vmta="b")
+    world.run(5)
+    target = QueueKey("one.test", "b")
+    assert target in world.scheduler and world.delivered == {first: 1}  # idle, its connection open
+    world.stop("a")
+    (moved,) = world.accept("one.test", vmta="a")
+    world.run(5)
+    world.reroute(KEY, target)
+    world.run(5)
+    assert world.delivered == {first: 1, moved: 1}
