@@ -106,6 +106,11 @@ class Installation:
         reading = self.read_clocks()
         return Times(reading.wall, reading.boottime, self.clock.now())
 
+    def signed_time(self, server_time: float, asked_at: float) -> float:
+        """Tell the clock what the vendor signed, in answer to what was asked at `asked_at`; the trusted time then."""
+        self.clock.signed(float(server_time), asked_at=asked_at)
+        return self.clock.now()
+
     async def save(self) -> None:
         """The books, now. Raises LedgerError."""
         self.books.clock = self.clock.state

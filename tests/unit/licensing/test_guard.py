@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from licensing.entitlement import Entitlement, State
@@ -271,6 +272,58 @@ async def test_a2_killed_while_it_begins_anew_a_copy_has_one_identity_and_every_
     assert server.total == 15
     assert again.entitlement.deliver
     await again.stop()
+
+
+async def test_every_server_licence_reports_each_day_also_over_lost_answers_and_a_restart(
+    tmp_path: Path, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    kinds = (Kind.STANDARD_SERVER, Kind.STANDARD_SERVER, Kind.ENTERPRISE_SERVER)
+    for kind in kinds:
+        await guard.install(vendor.file(kind, **EARLY))
+    await guard.talk()
+    guard.connections(5, 5)
+    for _ in range(2):
+        await passes(guard, time, 86_401)
+    assert [(row.epoch, row.seq) for row in server.rows.values()] == [(1, 3)] * 3
+    second = server.reports[3:6]
+    assert [each.conn_peak for each in second] == [5, 5, 5] and len(server.reports) == 9
+    assert len({each.license_id for each in second}) == 3
+    server.faults = ["lost", "lost", "lost"]
+    await passes(guard, time, 86_401)
+    await guard.stop()
+
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    for _ in range(3):
+        await passes(guard, time, 1_000)
+    await passes(guard, time, 86_401)
+    assert {row.epoch for row in server.rows.values()} == {1}, "nothing was taken for a copy"
+    assert {row.seq for row in server.rows.values()} <= {5, 6}
+    assert (await guard.deactivate())["deactivated"] and server.rows == {}
+    assert not any((tmp_path / "state/heartbeats").iterdir())
+    await guard.stop()
+
+
+async def test_a_renewal_comes_with_the_heartbeat_of_a_further_licence(
+    guard: Guard, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    for _ in range(2):
+        await guard.install(vendor.file(Kind.STANDARD_SERVER, **EARLY))
+    await guard.talk()
+    main = guard.home().books.license_id
+    (other,) = (each for each in (await guard.status())["licenses"] if each["license_id"] != main)
+    plain = vendor.license(Kind.STANDARD_SERVER, **EARLY)
+    newer = msgspec.structs.replace(plain, license_id=other["license_id"], revision=2, quantity=2)
+    server.ack_extra = {"license": vendor.sign_license(newer)}
+    await passes(guard, time, 86_401)
+    await passes(guard, time, 1)
+    licenses = (await guard.status())["licenses"]
+    assert {each["license_id"]: each["revision"] for each in licenses} == {
+        main: 1,
+        other["license_id"]: 2,
+    }
 
 
 async def test_a_trusted_time_that_is_set_back_stops_neither_reports_nor_the_look_at_files(

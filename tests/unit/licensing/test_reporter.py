@@ -265,7 +265,7 @@ def test_sent_bodies_are_kept_by_day_for_four_hundred_days(tmp_path: Path) -> No
     for day in range(405):
         log.keep(b'{"n":%d}' % day, 1_795_000_000.0 + day * 86_400)
         log.keep(b'{"n":%d}' % day, 1_795_000_000.0 + day * 86_400)
-    assert len(list(tmp_path.glob("*.jsonl"))) == 400
+    assert len(list(tmp_path.iterdir())) == 400
     assert log.last(2) == [b'{"n":404}', b'{"n":403}']
 
 
