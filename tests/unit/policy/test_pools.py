@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.policy.pools import Pools
+from mta.policy.pools import REMEMBERED_JOBS, Pools
 from mta.policy.rules import PoolRules, VmtaRules
 
 NAMES = ("a", "b", "c", "d")
@@ -100,3 +100,11 @@ def test_jobs_are_shared_by_weight() -> None:
 
 def test_mail_without_a_job_takes_turns_in_a_sticky_pool() -> None:
     assert turns(pools("job", a=1, b=1), 4) == "abab"
+
+
+def test_a_choice_that_was_forgotten_is_made_the_same_again() -> None:
+    found = pools("job", a=1, b=1, c=1)
+    before = placed(found)
+    for number in range(REMEMBERED_JOBS):
+        found.choose("p", f"other-{number}")
+    assert placed(found) == before
