@@ -100,7 +100,7 @@ _MEANINGS = {
     "jobId": "The job that the message named (`X-Job`).",
     "envId": "ENVID as the feeder gave it.",
     "queue": "`domain/vmta`.",
-    "vmtaPool": "Always empty: there are no pools in this release.",
+    "vmtaPool": "Always empty: `vmta` says who sent it, not which pool had chosen it.",
     "totalSecondsQueued": "Seconds from acceptance to this record.",
     "timeFirstAttempt": "When it was tried for the first time; empty if it never was.",
     "dlvTlsProtocol": "The TLS version of that connection; empty without TLS.",

@@ -6,7 +6,7 @@ there was one.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
 from mta.config.secrets import check_authorities, check_certificate, read_dkim_key, read_users
 from mta.config.sections import Sections
+from mta.config.senders import DEFAULT_VMTA, check_sender
 from mta.follow.records import COLUMNS, columns_for
 from mta.model.address import HostPort, normalise_domain, parse_host_port
 from mta.policy.book import Layer
@@ -37,7 +38,6 @@ from mta.policy.rules import (
     VmtaRules,
 )
 
-DEFAULT_VMTA = "default"
 CREDENTIALS = "%d/"  # systemd.unit(5) writes the directory of a service's credentials so
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 MIN_RECIPIENTS = 100  # RFC 5321 §4.5.3.1.8: a server takes at least so many
@@ -74,7 +74,7 @@ def build_vmtas(sections: Sections, report: Report) -> dict[str, VmtaRules]:
     for name, section in sections.vmtas.items():
         path = ("vmta", name)
         _check_name(name, "a virtual MTA", path, report)
-        found[name] = _vmta(name, section, _place(path, report))
+        found[name] = _vmta(name, section, report.place(path))
     return found or {DEFAULT_VMTA: VmtaRules(DEFAULT_VMTA)}
 
 
@@ -126,7 +126,7 @@ def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
             text = f"stands in [{layers[target].place.section}] already, written differently"
             report.problem(path, text)
             continue
-        layers[target] = Layer(_place(path, report), _set_values(section))
+        layers[target] = Layer(report.place(path), _set_values(section))
     return layers
 
 
@@ -166,21 +166,21 @@ def _check_queue_values(
 
 
 def build_listeners(
-    sections: Sections, vmtas: Iterable[str], report: Report
+    sections: Sections, senders: Collection[str], report: Report
 ) -> list[ListenerRules]:
-    """The listeners, with the users that may log in."""
+    """The listeners, with the users that may log in. `senders`: the names of all virtual MTAs and pools."""
     taken: dict[tuple[str, int], KeyPath] = {}
     found = []
     for path, section in sections.listeners:
         _check_free(section.address, path, taken, report)
-        found.append(_listener(path, section, list(vmtas), report))
+        found.append(_listener(path, section, senders, report))
     if not sections.listeners:
         report.warning((), "there is no [[listener]]: nobody can hand in mail")
     return found
 
 
 def _listener(
-    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
+    path: KeyPath, section: ListenerSection, senders: Collection[str], report: Report
 ) -> ListenerRules:
     values = {name: getattr(section, name) for name in _LISTENER_KEYS}
     for name in ("tls_cert", "tls_key", "tls_client_ca"):
@@ -207,12 +207,18 @@ def _listener(
     for name in ("vmta_header", "job_header"):
         if not _is_field_name(values[name]):
             report.problem((*path, name), "must be the name of a header field, like X-Job")
+    if section.vmta is not None:
+        check_sender(section.vmta, (*path, "vmta"), senders, report)
+    for user in section.vmta_header_from:
+        if user != "*" and user not in users:
+            text = f"there is no user {user} in auth_users{did_you_mean(user, users)}"
+            report.problem((*path, "vmta_header_from"), text)
     return ListenerRules(
         **values,
         tls=tls,
         users=users,
-        vmta=_listener_vmta(path, section, vmtas, report),
-        place=_place(path, report),
+        vmta=section.vmta or "",
+        place=report.place(path),
     )
 
 
@@ -231,22 +237,6 @@ def _check_client_certificates(
     if section.tls_client is ClientCertificate.REQUIRED:
         text = "no certificate could be shown without tls_client_ca; set it"
         report.problem((*path, "tls_client"), text)
-
-
-def _listener_vmta(
-    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
-) -> str:
-    if section.vmta is not None:
-        if section.vmta not in vmtas:
-            text = f"there is no [vmta.{section.vmta}]{did_you_mean(section.vmta, vmtas)}"
-            report.problem((*path, "vmta"), text)
-        return section.vmta
-    if DEFAULT_VMTA in vmtas:
-        return DEFAULT_VMTA
-    if len(vmtas) > 1:
-        text = f'must say which virtual MTA sends mail that names none: vmta = "{vmtas[0]}", or'
-        report.problem(path, f"{text} one of {', '.join(vmtas[1:])}")
-    return vmtas[0]
 
 
 def _check_free(
@@ -307,7 +297,7 @@ def build_dkim(sections: Sections, report: Report) -> list[DkimRules]:
                 body_canon=section.body_canonicalization,
                 identity=section.identity,
                 expire_s=section.expire,
-                place=_place(path, report),
+                place=report.place(path),
             )
         )
         _check_identity(section.identity, section.domain, (*path, "identity"), report)
@@ -356,7 +346,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
                 compress=section.compress,
                 keep_s=section.keep,
                 keep_size=section.keep_size,
-                place=_place(path, report),
+                place=report.place(path),
             )
         )
     return found
@@ -454,10 +444,6 @@ def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
         check_name(name, what)
     except ValueError as error:
         report.problem(path, str(error))
-
-
-def _place(path: KeyPath, report: Report) -> Place:
-    return Place(report.tree.origin(path).file, format_key(path))
 
 
 def _path(text: str, key: KeyPath, report: Report) -> str:

@@ -27,6 +27,7 @@ from mta.config.kinds import (
     ListenAddress,
     MailAddresses,
     NamePatterns,
+    Names,
     Networks,
     Port,
     PositiveDuration,
@@ -36,6 +37,8 @@ from mta.config.kinds import (
     Sources,
     Switch,
     Url,
+    UserNames,
+    Weights,
     Workers,
 )
 from mta.model.units import format_duration
@@ -49,8 +52,11 @@ from mta.policy.rules import (
     ListenerTls,
     LoggingRules,
     MetricsRules,
+    PoolRules,
+    SelectionRules,
     ServerRules,
     Tls,
+    UnknownVmta,
     VmtaRules,
 )
 from mta.smtp.steps import Step
@@ -63,6 +69,8 @@ _LOGGING = LoggingRules()
 _METRICS = MetricsRules()
 _LICENSE = LicenseRules()
 _VMTA = VmtaRules("")
+_POOL = PoolRules("", ())
+_SELECTION = SelectionRules()
 
 
 def _key(default: Any, help_text: str, *, example: str = "", shown: bool = False) -> Any:
@@ -257,13 +265,22 @@ class ListenerSection(Section):
     )
     vmta: str | None = _key(
         None,
-        "The virtual MTA of mail whose header names none. Not set: the only one there is, or the "
-        'one named "default".',
+        "The virtual MTA or pool of mail whose header names none. Not set: as `[selection]` says.",
         example='"a"',
     )
     vmta_header: str = _key(
         _LISTENER.vmta_header,
-        "The header field in which a message may name its virtual MTA. It is removed.",
+        "The header field in which a message may name its virtual MTA or pool. It is removed, before the message is signed.",
+    )
+    vmta_header_from: UserNames = _key(
+        _LISTENER.vmta_header_from,
+        'The users whose header is heard; "*" is everybody who may send here. The field of all others is removed and '
+        "otherwise ignored.",
+    )
+    unknown_vmta: UnknownVmta = _key(
+        _LISTENER.unknown_vmta,
+        'What becomes of a message whose header names a virtual MTA or pool that there is not: "reject" (550 5.7.1) or '
+        '"ignore" (sent as if it named none).',
     )
     job_header: str = _key(
         _LISTENER.job_header,
@@ -419,6 +436,49 @@ class VmtaSection(QueueSection):
     )
     domain: dict[str, QueueSection] = Field(
         default_factory=dict, description="Values for one domain from this virtual MTA."
+    )
+
+
+class PoolSection(Section):
+    """A pool: virtual MTAs that share its mail. A pool may be named wherever a message's virtual MTA is.
+
+    A virtual MTA that is paused, drained or without its source addresses leaves the pool by itself, and comes back.
+    """
+
+    vmtas: Weights = _key(
+        ...,
+        "The virtual MTAs, each with its weight: of { a = 3, b = 1 } the first sends three messages of four, in turn. A list "
+        "gives all the same weight.",
+        example="{ a = 3, b = 1 }",
+    )
+    sticky: Literal["", "job"] = _key(
+        _POOL.sticky,
+        '"job": all mail of a job goes by one virtual MTA, as long as that is in the pool; a member that leaves moves its own '
+        "jobs only. Mail without a job takes turns.",
+        example='"job"',
+    )
+
+
+class SelectionSection(Section):
+    """Which virtual MTA or pool sends a message, where neither its header nor its listener says it.
+
+    The order is: the header (`vmta_header`), the listener's `vmta`, the user, the sender, the default.
+    """
+
+    users: Names = _key(
+        _SELECTION.users,
+        "By the user that logged in.",
+        example='{ news = "bulk", shop = "a" }',
+    )
+    senders: Names = _key(
+        dict(_SELECTION.senders),
+        'By the envelope sender; `*` stands for anything, "<>" for the null sender. The first that matches counts.',
+        example='{ "*@news.example.com" = "bulk", "billing@example.com" = "a" }',
+    )
+    default: str = _key(
+        "",
+        "All other mail. Not set: the only virtual MTA there is, or the one (or the pool) named `default`.",
+        example='"a"',
     )
 
 
@@ -614,6 +674,8 @@ class ConfigFile(Section):
     listener: tuple[ListenerSection, ...] = ()
     dns: DnsSection
     vmta: dict[str, VmtaSection] = Field(default_factory=dict)
+    pool: dict[str, PoolSection] = Field(default_factory=dict)
+    selection: SelectionSection
     site: dict[str, SiteSection] = Field(default_factory=dict)
     default: QueueSection
     domain: dict[str, QueueSection] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from mta.config.kinds import UNLIMITED, Form, format_value
+from mta.config.kinds import UNLIMITED, Form, format_value, write_names
 from mta.config.load import Settings
 from mta.config.schema import (
     DkimSection,
@@ -42,7 +42,13 @@ _SET_ONLY = frozenset(
 
 def _forms() -> dict[str, Form]:
     """How each key is written; keys of one name are of one kind everywhere."""
-    models = (DkimSection, VmtaSection, ListenerSection, ServerSection, QueueSection)
+    models = (
+        DkimSection,
+        VmtaSection,
+        ListenerSection,
+        ServerSection,
+        QueueSection,
+    )
     found: dict[str, Form] = {}
     for model in models:
         for name, info in model.model_fields.items():
@@ -77,6 +83,16 @@ def show(settings: Settings) -> Shown:
         }
     for vmta in settings.vmtas.values():
         shown[f"vmta.{vmta.name}"] = _rules(vmta)
+    for pool in settings.pools.values():
+        shown[f"pool.{pool.name}"] = {
+            "vmtas": format_value(dict(pool.members)),
+            "sticky": format_value(pool.sticky),
+        }
+    shown["selection"] = {
+        "users": write_names(settings.selection.users),
+        "senders": write_names(settings.selection.senders),
+        "default": format_value(settings.selection.default),
+    }
     for site in settings.book.sites.values():
         shown[f"site.{site.name}"] = _rules(site)
     for layer in settings.book.layers.values():
@@ -123,6 +139,15 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
             _plain_rules(rules) | {"users": sorted(rules.users)} for rules in settings.listeners
         ],
         "vmtas": {rules.name: _plain_rules(rules) for rules in settings.vmtas.values()},
+        "pools": {
+            rules.name: {"vmtas": dict(rules.members), "sticky": rules.sticky}
+            for rules in settings.pools.values()
+        },
+        "selection": {
+            "users": dict(settings.selection.users),
+            "senders": dict(settings.selection.senders),
+            "default": settings.selection.default,
+        },
         "sites": {rules.name: _plain_rules(rules) for rules in settings.book.sites.values()},
         "places": {
             layer.place.section: {"file": layer.place.file, "values": plain(layer.values)}

@@ -69,6 +69,8 @@ class Opener:
         self._now = now
         # (host, port), for each port may be a server of its own → believed again at
         self._broken_tls: OrderedDict[tuple[str, int], float] = OrderedDict()
+        # Source addresses this machine lacks now.
+        self.missing_sources: frozenset[str] = frozenset()
         self._turns = itertools.count()  # for round robin over source addresses
 
     async def open(
@@ -161,6 +163,8 @@ class Opener:
     def _source(self, vmta: VmtaRules, candidate: Candidate) -> str | None:
         """The address to bind to; None: the kernel chooses; "": this virtual MTA has none of that family."""
         own = vmta.source_v6 if ":" in candidate.address else vmta.source_v4
+        if self.missing_sources:
+            own = tuple(address for address in own if address not in self.missing_sources)
         if own:
             return own[next(self._turns) % len(own)]
         return "" if vmta.source_v4 or vmta.source_v6 else None

@@ -121,6 +121,7 @@ class Settler:
             kind = "d"
             category = ""
             self._counts.delivered += 1
+            add_to(self._counts.delivered_by_vmta, entry.key.vmta)
             self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local

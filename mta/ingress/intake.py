@@ -38,6 +38,7 @@ from mta.model.errors import SpoolError
 from mta.model.event import Received
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
+from mta.policy.pools import Pools
 from mta.smtp import replies
 from mta.smtp.grammar import RcptTo
 from mta.spool.bodies import BodyCache
@@ -56,6 +57,9 @@ MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_lim
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
 NOT_UTF8 = a_reply(550, "5.6.0", "the header is not UTF-8, as SMTPUTF8 says it is (RFC 6532)")
 DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
+VMTA_GONE = a_reply(
+    451, "4.3.5", "the virtual MTA or pool was taken out of the configuration; connect again"
+)
 TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
 
 Done = Callable[[Reply], None]
@@ -131,6 +135,7 @@ class Intake:
         self.memory = memory
         self.clock = clock
         self.keyring = KeyRing([])
+        self.pools = Pools()
         self.licence_held_s: Callable[[], float] = lambda: 0.0
         self.is_drained: Callable[[str], bool] = lambda _job: False
         self._bodies = bodies
@@ -168,13 +173,16 @@ class Intake:
         controls = submission.admission.control_fields
         asked = index.find(controls[0])
         wanted = "" if asked is None else asked.decode("ascii", "replace")
-        vmta = submission.admission.choose_vmta(submission.peer, wanted)
-        if isinstance(vmta, Reply):
-            return vmta
+        named_vmta = submission.admission.choose_vmta(submission.peer, wanted, submission.sender)
+        if isinstance(named_vmta, Reply):
+            return named_vmta
         named = index.find(controls[1])
         job = "" if named is None else _shown(named.decode("utf-8", "replace").strip())
         if job and self.is_drained(job):
             return DRAINED
+        vmta = self.pools.choose(named_vmta, job)
+        if vmta is None:
+            return VMTA_GONE
         kept = block
         if asked is not None or named is not None:
             kept = index.strip(controls)

@@ -18,7 +18,13 @@ from mta.metrics.counts import Counts
 from mta.model.errors import ProtocolError
 from mta.model.reply import a_reply
 from mta.policy.admission import Admission
-from mta.policy.rules import BareNewline, ClientCertificate, ListenerRules, ListenerTls
+from mta.policy.rules import (
+    BareNewline,
+    ClientCertificate,
+    ListenerRules,
+    ListenerTls,
+    SelectionRules,
+)
 from mta.smtp.extensions import ServerOffer
 from mta.smtp.proxy import Proxied
 from mta.smtp.replies import encode_reply
@@ -42,9 +48,11 @@ class Listener:
         banner: str,
         context: ssl.SSLContext | None,
         vmtas: Container[str],
+        selection: SelectionRules = SelectionRules(),
     ) -> None:
+        """`vmtas`: the names of all virtual MTAs and pools."""
         self.rules = rules
-        self.admission = Admission(rules, vmtas)
+        self.admission = Admission(rules, vmtas, selection)
         self.context = context
         self.implicit_tls = rules.tls is ListenerTls.IMPLICIT
         self.offer = ServerOffer(

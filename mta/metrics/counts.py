@@ -59,6 +59,7 @@ class Counts:
     )
     bytes_out: int = _count("Bytes of those messages.")
     delivered: int = _count("Recipients a next hop took responsibility for.")
+    delivered_by_vmta: dict[str, int] = _count_by("vmta", "Recipients delivered, by virtual MTA.")  # noqa: RUF009
     deferred: int = _count("Attempts for a recipient that ended with not now.")
     bounced: int = _count("Recipients given up because of a reply, theirs or ours.")
     expired: int = _count("Recipients given up because their time ran out.")

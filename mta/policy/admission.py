@@ -7,6 +7,7 @@ driver asks. Every domain is remote to us, so whatever a local part says (`user%
 the relay (reliability.md S13; RFC 5321 §3.6.1, appendix C).
 """
 
+import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -14,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from mta.model.address import is_domain
 from mta.model.reply import Reply, a_reply
 from mta.model.units import Rate
-from mta.policy.rules import Demand, ListenerRules
+from mta.policy.rules import Demand, ListenerRules, SelectionRules, UnknownVmta
 
 Quota = tuple[str, Rate]  # governor token key, and how many an hour or a day
 
@@ -29,7 +30,7 @@ TOO_MANY_OF_AN_HOUR = a_reply(
 RELAY_DENIED = a_reply(550, "5.7.1", "Relaying denied")
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients; send the rest in another message")
 TOO_LARGE = a_reply(552, "5.3.4", "Message is larger than the limit of this server")
-UNKNOWN_VMTA = a_reply(550, "5.7.1", "Unknown virtual MTA")
+UNKNOWN_VMTA = a_reply(550, "5.7.1", "Unknown virtual MTA or pool")
 BAD_SENDER = a_reply(553, "5.1.7", "Sender address is not valid")
 LITERAL_SENDER = a_reply(550, "5.1.7", "Address literals are not accepted")
 BAD_RECIPIENT = a_reply(553, "5.1.3", "Recipient address is not valid")
@@ -60,9 +61,17 @@ class Admission:
     A connection keeps the Admission it began with: a reload never changes its rules midway.
     """
 
-    def __init__(self, rules: ListenerRules, vmtas: Container[str]) -> None:
+    def __init__(
+        self,
+        rules: ListenerRules,
+        vmtas: Container[str],
+        selection: SelectionRules = SelectionRules(),
+    ) -> None:
+        """`vmtas`: the names of all virtual MTAs and pools."""
         self.rules = rules
         self._vmtas = vmtas
+        self._selection = selection
+        self._senders = [(_sender_pattern(text), name) for text, name in selection.senders]
         self._max_recipients = rules.max_recipients
         self._max_size = rules.max_size
         # Of a message's header, in lower case: they ask for a virtual MTA, name a job, and are taken out.
@@ -175,16 +184,42 @@ class Admission:
         """The answer to the final dot for a message of this many bytes, None for yes."""
         return TOO_LARGE if size > self._max_size else None
 
-    def choose_vmta(self, peer: Peer, wanted: str) -> str | Reply:
-        """The virtual MTA of a message whose header asks for `wanted` ("": for none).
+    def choose_vmta(self, peer: Peer, wanted: str, sender: str = "") -> str | Reply:
+        """The virtual MTA or pool of a message whose header asks for `wanted` ("": for none).
 
-        Only a peer that may relay is heard; a name nobody configured is refused rather than sent
-        from somewhere else.
+        In this order: the header, the listener, the user, the envelope sender, the default. The header is heard only of peers
+        that may relay and stand in `vmta_header_from`; a name nobody configured is refused rather than sent from elsewhere.
         """
         name = wanted.strip().lower()
-        if not name or not peer.may_relay:
-            return self.rules.vmta
-        return name if name in self._vmtas else UNKNOWN_VMTA
+        if name and self._may_name(peer):
+            if name in self._vmtas:
+                return name
+            if self.rules.unknown_vmta is UnknownVmta.REJECT:
+                return UNKNOWN_VMTA
+        selection = self._selection
+        return (
+            self.rules.vmta
+            or selection.users.get(peer.user, "")
+            or self._of_sender(sender.lower())
+            or selection.default
+        )
+
+    def _may_name(self, peer: Peer) -> bool:
+        heard = self.rules.vmta_header_from
+        return peer.may_relay and ("*" in heard or (peer.user != "" and peer.user in heard))
+
+    def _of_sender(self, sender: str) -> str:
+        for pattern, name in self._senders:
+            if pattern.fullmatch(sender):
+                return name
+        return ""
+
+
+def _sender_pattern(text: str) -> re.Pattern[str]:
+    """`*` stands for anything, `<>` for the null sender, all else for itself; senders are compared in lower case."""
+    if text == "<>":
+        return re.compile("")
+    return re.compile(".*".join(map(re.escape, text.lower().split("*"))), re.DOTALL)
 
 
 def _parse_ip(address: str) -> IPv4Address | IPv6Address | None:

@@ -138,6 +138,11 @@ class Book:
         """The virtual MTA of this name, or None: it was taken out of the configuration."""
         return self.vmtas.get(name)
 
+    def vmta_place(self, name: str) -> Place:
+        """Where the virtual MTA is set; for one that was taken out, where it would be."""
+        rules = self.vmtas.get(name)
+        return rules.place if rules else Place(self.server_place.file, f"vmta.{name}")
+
     def site_for(self, domain: str, mx_hosts: Sequence[str]) -> str:
         """The site of a domain: the first that lists it or whose patterns match every host of
         `mx_hosts`.

@@ -45,6 +45,13 @@ class BareNewline(StrEnum):
     NORMALIZE = "normalize"
 
 
+class UnknownVmta(StrEnum):
+    """What becomes of a message whose header names a virtual MTA or pool that there is not."""
+
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in the configuration a value comes from; "" and "default" for one of ours.
@@ -109,6 +116,25 @@ class VmtaRules:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolRules:
+    """A pool: virtual MTAs that share its mail by weight."""
+
+    name: str
+    members: tuple[tuple[str, int], ...]  # (virtual MTA, weight), in the order of the file
+    sticky: str = ""  # "job": all mail of a job by one of them
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRules:
+    """Which virtual MTA or pool sends mail that names none, where its listener does not say."""
+
+    users: Mapping[str, str] = field(default_factory=dict)
+    senders: tuple[tuple[str, str], ...] = ()  # (pattern with `*`, name), the first match counts
+    default: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRules:
     """A mailbox provider: the MX patterns or the domains that make a domain part of it."""
 
@@ -143,8 +169,10 @@ class ListenerRules:
     command_timeout: float = 300.0
     transaction_timeout: float = 3600.0
     min_data_rate: int = 500  # bytes/s
-    vmta: str = "default"
+    vmta: str = ""  # or a pool; "": as [selection] says
     vmta_header: str = "X-Virtual-MTA"
+    vmta_header_from: tuple[str, ...] = ("*",)  # the users whose header is heard; "*": all
+    unknown_vmta: UnknownVmta = UnknownVmta.REJECT
     job_header: str = "X-Job"
     place: Place = BUILT_IN
 

@@ -82,6 +82,8 @@ class ExpirySweep:
         return free
 
     def _is_expired(self, entry: Entry, book: Book, now: float) -> bool:
+        if self._scheduler.stop_of(entry.key.vmta) is not None:
+            return False  # out of service: it waits for us, and does not bounce for that
         policy = book.policy(entry.key, self._scheduler.site(entry.key))
         return is_expired(self._age(entry, now), policy.expire_after)
 

@@ -31,6 +31,7 @@ from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.trace_verb import TraceVerb
 from mta.control.verbs import Verbs, WorkerFace
+from mta.control.vmta_verbs import VmtaVerbs
 from mta.io.clock import Clock
 from mta.io.files import make_directory
 from mta.io.http import HttpServer
@@ -67,6 +68,7 @@ from mta.runtime.process import (
 from mta.runtime.quotas import QuotaFile
 from mta.runtime.records import LocalRecords, Records, RemoteRecords
 from mta.runtime.solo import Solo
+from mta.runtime.vmta_states import VmtaState, VmtaStates, describe_vmtas
 from mta.spool.database import Lock
 from mta.spool.words import SpoolLocked
 
@@ -167,6 +169,8 @@ class Supervisor:
         self._office: LicenseOffice | None = None
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
+        self._vmta_states = VmtaStates(Path(settings.server.spool_dir))
+        self._vmta_states_lock = asyncio.Lock()  # two writers would share one temporary name
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
@@ -299,6 +303,7 @@ class Supervisor:
     async def _start_control(self) -> None:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
+        VmtaVerbs(self, self.crew.fronts).register(registry)
         MessageVerbs(self.crew.fronts).register(registry)
         OrderVerbs(self, self.crew.fronts, now=self.clock.now).register(registry)
         TraceVerb(self.crew.fronts).register(registry)
@@ -410,6 +415,19 @@ class Supervisor:
             "followers": await self._records.status(),
             "license": await self.office.status(),
         }
+
+    def vmta_rows(self) -> list[dict[str, Any]]:
+        """The virtual MTAs of the configuration."""
+        return describe_vmtas(self.settings)
+
+    def pool_names(self) -> list[str]:
+        """The pools of the configuration."""
+        return list(self.settings.pools)
+
+    async def put_vmta_state(self, name: str, state: str) -> None:
+        """Keep what the operator wants of a virtual MTA. Raises OSError."""
+        async with self._vmta_states_lock:
+            await asyncio.to_thread(self._vmta_states.put, name, VmtaState(state))
 
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""

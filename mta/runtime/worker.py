@@ -53,6 +53,7 @@ from mta.runtime.job_stops import JobStops
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.remote_governor import WorkerGovernor
 from mta.runtime.sites import KnownSites
+from mta.runtime.vmta_watch import VmtaWatch
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -66,6 +67,7 @@ AUTH_QUEUE = 50
 DRAIN_LOOK_S = 0.2
 EXPIRY_SWEEP_S = 60.0
 STALL_LOOK_S = 10.0
+VMTA_LOOK_S = 1.0
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -131,6 +133,7 @@ class Worker:
         self.drains.follow(settings.orders)
         self.smtp.gate.is_drained = self.drains.has_domain
         self.intake.is_drained = self.drains.has_job
+        self.intake.pools = self.vmtas.use(settings)
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -258,6 +261,15 @@ class Worker:
             clock=clock,
             counts=self.counts,
         )
+        self.vmtas = VmtaWatch(
+            spool_dir=Path(server.spool_dir),
+            scheduler=self.scheduler,
+            spools=self.spools.values(),
+            sources=opener,
+            delivered=self.counts.delivered_by_vmta,
+            clock=clock,
+            on_change=self.dispatcher.kick,
+        )
         self.letters = Letters(
             hostname=server.hostname,
             opener=opener,
@@ -279,6 +291,7 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(VMTA_LOOK_S, self.vmtas.look)),
             self._loop.create_task(self._every(PURSE_LOOK_S, self.enforcement.look)),
             self._loop.create_task(self._every(STALL_LOOK_S, self._look_for_stalls)),
             self._loop.create_task(self._sweep()),
@@ -341,6 +354,7 @@ class Worker:
         self.drains.follow(settings.orders)
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
+        self.intake.pools = self.vmtas.use(settings)
         self.settler.named_sites = settings.book.sites
         self.dispatcher.kick()
 
@@ -519,7 +533,8 @@ def make_listeners(settings: Settings) -> list[Listener]:
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),
-            vmtas=settings.vmtas,
+            vmtas=frozenset((*settings.vmtas, *settings.pools)),
+            selection=settings.selection,
         )
         for rules in settings.listeners
     ]

@@ -157,6 +157,33 @@ class LookAgain:
         self.until = until
 
 
+class Reroute:
+    """Entries go to other queues."""
+
+    __slots__ = ("done", "moves", "now")
+
+    def __init__(
+        self, moves: list[tuple[int, QueueKey]], now: float, done: Callable[[], None]
+    ) -> None:
+        self.moves = moves  # number, its queue from now on
+        self.now = now
+        self.done = done
+
+
+class WakeParked:
+    """Queues that were evicted for good are due now: those of these virtual MTAs, or (None) all."""
+
+    __slots__ = ("done", "is_more", "now", "vmtas")
+
+    def __init__(
+        self, vmtas: list[str] | None, now: float, done: Callable[["WakeParked"], None]
+    ) -> None:
+        self.vmtas = vmtas
+        self.now = now
+        self.done = done
+        self.is_more = False  # a chunk was woken; there are more
+
+
 class Prune:
     """Events up to this id have been read by everyone who must."""
 
@@ -198,6 +225,17 @@ class Close:
 
 
 Write = (
-    Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | LookAgain | Prune
+    Accept
+    | Settle
+    | Postpone
+    | Evict
+    | PutMeta
+    | HoldJob
+    | HoldEntries
+    | Wake
+    | LookAgain
+    | Reroute
+    | WakeParked
+    | Prune
 )
 Operation = Write | Read | Close

@@ -138,6 +138,14 @@ _NAMES = """
 SELECT json_group_array(name) FROM (
     SELECT domain || '/' || vmta AS name FROM queue WHERE instr(domain || '/' || vmta, ?) > 0 LIMIT ?)
 """
+# Counted by queue first: that reads the indices alone.
+_VMTAS = """
+SELECT q.vmta, sum(c.n), count(DISTINCT c.queue) FROM (
+    SELECT queue, count(*) AS n FROM recipient WHERE held = 0 GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*) FROM recipient WHERE held = 1 GROUP BY queue
+) c JOIN queue q ON q.id = c.queue GROUP BY q.vmta
+"""
 # Only queues that are shown are looked up by name, unless names are what is asked for.
 _NAMED = "JOIN queue n ON n.id = w.queue WHERE instr(n.domain || '/' || n.vmta, ?) > 0"
 _ORDERS = {
@@ -361,6 +369,11 @@ class Queries:
         """What is queued by domain or job: name, recipients, held, bytes, when the oldest came, queues."""
         text = _GROUPS[kind] + _GROUP_ROWS.format(order=_GROUP_ORDERS[sort])
         return decode_rows(fetch(self._cursor, text, (match, limit))[0][0])
+
+    def vmta_counts(self) -> dict[str, tuple[int, int]]:
+        """Recipients and queues of each virtual MTA that has mail."""
+        rows = fetch(self._cursor, _VMTAS)
+        return {vmta: (recipients, queues) for vmta, recipients, queues in rows}
 
     def paused_queues(self) -> list[QueueKey]:
         """The queues an operator stopped."""

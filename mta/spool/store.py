@@ -41,8 +41,10 @@ from mta.spool.ops import (
     Prune,
     PutMeta,
     Read,
+    Reroute,
     Settle,
     Wake,
+    WakeParked,
 )
 from mta.spool.outbox import Committed, Encoded, Outbox
 from mta.spool.queries import Queries
@@ -423,6 +425,41 @@ class Spool:
             self.settle([removed_by_administrator(entry, now) for entry in entries], done)
 
         return self._change(wanted, write, claim=claim)
+
+    def reroute(
+        self,
+        wanted: Filter,
+        target: Callable[[Entry], QueueKey],
+        claim: Claim,
+        moved: Callable[[set[QueueKey]], None],
+    ) -> "Future[int]":
+        """Put what matches into other queues, as `target` says of each; the future says how many. What is in flight stays.
+
+        `claim` as in `delete`: it also leaves out what is to stay where it is. `moved` is told after each chunk's commit which
+        queues got entries.
+        """
+
+        def write(entries: list[Entry], done: Callable[[], None]) -> None:
+            moves = [(entry.number, target(entry)) for entry in entries]
+
+            def committed() -> None:
+                moved({key for _, key in moves})
+                done()
+
+            self._submit(Reroute(moves, self.clock.now(), committed))
+
+        return self._change(wanted, write, claim=claim)
+
+    def wake_parked(self, vmtas: Collection[str] | None, done: Callable[[], None]) -> None:
+        """Queues evicted with NEVER are due now: those of these virtual MTAs, or (None) all. `done` after every chunk."""
+
+        def woken(op: WakeParked) -> None:
+            if op.is_more:
+                self._submit(WakeParked(op.vmtas, self.clock.now(), woken))
+            done()
+
+        names = None if vmtas is None else list(vmtas)
+        self._submit(WakeParked(names, self.clock.now(), woken))
 
     def make_due(self, wanted: Filter, now: float, written: Written | None = None) -> "Future[int]":
         """Let deferred entries that match be due now; the future says how many were looked at. `written` as in `release`."""

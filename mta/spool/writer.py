@@ -18,8 +18,10 @@ from mta.spool.ops import (
     Postpone,
     Prune,
     PutMeta,
+    Reroute,
     Settle,
     Wake,
+    WakeParked,
     Write,
 )
 from mta.spool.queues import QueueRows
@@ -51,6 +53,13 @@ _RELEASE = """
 UPDATE recipient SET held = 0, hold_reason = '', crashes = 0, due = min(due, ?2)
 WHERE held = 1 AND id IN (SELECT value FROM json_each(?1))
 """
+_SOURCES = """
+SELECT DISTINCT queue FROM recipient WHERE id IN (SELECT value->>0 FROM json_each(?))
+"""
+_REROUTE = """
+UPDATE recipient SET queue = m.v->>1 FROM (SELECT value AS v FROM json_each(?)) m
+WHERE recipient.id = m.v->>0
+"""
 _PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _PUT_ORIGINS = """
 INSERT OR REPLACE INTO meta SELECT value->>0, CAST(value->>1 AS BLOB) FROM json_each(?)
@@ -75,7 +84,9 @@ class Batch:
         "metas",
         "postpones",
         "prunes",
+        "reroutes",
         "settles",
+        "unparks",
         "wakes",
     )
 
@@ -89,6 +100,8 @@ class Batch:
         self.holds: list[HoldEntries] = []
         self.wakes: list[Wake] = []
         self.looks: list[LookAgain] = []
+        self.reroutes: list[Reroute] = []
+        self.unparks: list[WakeParked] = []
         self.prunes: list[Prune] = []
         add = {
             Accept: self.accepts.append,
@@ -100,6 +113,8 @@ class Batch:
             HoldEntries: self.holds.append,
             Wake: self.wakes.append,
             LookAgain: self.looks.append,
+            Reroute: self.reroutes.append,
+            WakeParked: self.unparks.append,
             Prune: self.prunes.append,
         }
         for operation in operations:
@@ -164,12 +179,18 @@ class Writer:
             self._hold_jobs(batch.jobs)
         if batch.holds:
             self._hold_entries(batch.holds)
+        if batch.reroutes:
+            self._reroute(batch.reroutes)
         for wake in batch.wakes:
             self.queues.due_again(wake.numbers, wake.now)
         if batch.postpones:
             self.queues.postpone(batch.postpones)
         if batch.evicts:
             self.queues.evict(batch.evicts, now)
+        for (
+            unpark
+        ) in batch.unparks:  # behind the evictions: one of them may have parked its queue just now
+            unpark.is_more = self.queues.wake_parked(unpark.vmtas, unpark.now)
         for meta in batch.metas:
             self._put_meta(meta)
         for look in batch.looks:
@@ -247,6 +268,13 @@ class Writer:
             else:
                 self._cursor.execute(_RELEASE, (numbers, op.now))
                 self.queues.due_again(op.numbers, op.now)
+
+    def _reroute(self, operations: list[Reroute]) -> None:
+        refs = self.queues.refs({key for op in operations for _, key in op.moves})
+        moves = as_json([(number, refs[key].id) for op in operations for number, key in op.moves])
+        sources = [row[0] for row in fetch(self._cursor, _SOURCES, (moves,))]
+        self._cursor.execute(_REROUTE, (moves,))
+        self.queues.left(sources, operations[-1].now)
 
     def _put_meta(self, op: PutMeta) -> None:
         if op.value is None:

@@ -5,7 +5,7 @@ import pytest
 from mta.model.reply import Reply
 from mta.model.units import Rate
 from mta.policy.admission import Admission, Peer, parse_network
-from mta.policy.rules import ListenerRules
+from mta.policy.rules import ListenerRules, SelectionRules, UnknownVmta
 
 LISTED = "192.0.2.7"
 STRANGER = "203.0.113.9"
@@ -156,6 +156,41 @@ def test_a_message_gets_the_virtual_mta_it_names_if_there_is_one() -> None:
 
 def test_a_stranger_chooses_no_virtual_mta() -> None:
     assert an_admission(vmta="a").choose_vmta(a_peer(STRANGER), "b") == "a"
+
+
+def a_selecting(**values: object) -> Admission:
+    selection = SelectionRules(
+        users={"news": "of-user"},
+        senders=(("*@b.example", "of-sender"), ("<>", "of-null"), ("x[1]@*", "literal")),
+        default="of-default",
+    )
+    names = {"a", "of-listener", "of-user", "of-sender", "of-default"}
+    return Admission(a_listener(**values), names, selection)
+
+
+def test_header_listener_user_sender_and_default_are_asked_in_this_order() -> None:
+    peer, bare = a_peer(LISTED, "news"), a_peer(LISTED)
+    with_listener, without = a_selecting(vmta="of-listener"), a_selecting()
+    assert with_listener.choose_vmta(peer, "a", "u@b.example") == "a"
+    assert with_listener.choose_vmta(peer, "", "u@b.example") == "of-listener"
+    assert without.choose_vmta(peer, "", "u@b.example") == "of-user"
+    assert without.choose_vmta(bare, "", "U@B.example") == "of-sender"
+    assert without.choose_vmta(bare, "", "") == "of-null"
+    assert without.choose_vmta(bare, "", "x[1]@c.example") == "literal"
+    assert without.choose_vmta(bare, "", "x1@b.example.org") == "of-default"
+
+
+def test_a_header_is_heard_only_of_those_who_may() -> None:
+    admission = a_selecting(vmta_header_from=("news",))
+    assert admission.choose_vmta(a_peer(LISTED, "news"), "a") == "a"
+    assert admission.choose_vmta(a_peer(LISTED, "shop"), "a", "u@c.example") == "of-default"
+    assert admission.choose_vmta(a_peer(LISTED), "a", "u@c.example") == "of-default"
+    assert a_selecting(vmta_header_from=()).choose_vmta(a_peer(LISTED, "news"), "a") == "of-user"
+
+
+def test_an_unknown_name_may_be_ignored() -> None:
+    admission = a_selecting(unknown_vmta=UnknownVmta.IGNORE)
+    assert admission.choose_vmta(a_peer(LISTED), "zzz", "u@c.example") == "of-default"
 
 
 def test_a_connection_counts_for_its_source_and_its_listener() -> None:
