@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+NOTICE = "notice"  # the source of what the daemon itself tells a sender: no Email (C11)
 DELIVERED = "d"  # the record of one recipient accepted by a remote host
 
 
@@ -19,7 +20,11 @@ def count_deliveries(lines: Iterable[str]) -> Counter[str]:
     if missing:
         raise ValueError(f"no accounting file: it has no column {' and no '.join(sorted(missing))}")
     # ISO 8601 in UTC: the day is its first ten characters.
-    return Counter(row["timeLogged"][:10] for row in rows if row["type"] == DELIVERED)
+    return Counter(
+        row["timeLogged"][:10]
+        for row in rows
+        if row["type"] == DELIVERED and row.get("srcType") != NOTICE
+    )
 
 
 def compare(counted: Mapping[str, int], recorded: Mapping[str, int]) -> dict[str, Any]:

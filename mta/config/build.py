@@ -46,7 +46,7 @@ def build_server(sections: Sections, report: Report) -> ServerRules:
     section = sections.server
     if section is None:
         return ServerRules(hostname="", spool_dir="")
-    values = section.model_dump()
+    values = dict(section)  # not model_dump: a Rate would become a plain tuple
     for name in ("spool_dir", "control_socket"):
         values[name] = _path(values[name], ("server", name), report)
     if "." not in section.hostname and not section.lab:

@@ -47,6 +47,7 @@ from mta.policy.rules import (
     ListenerTls,
     LoggingRules,
     MetricsRules,
+    Notices,
     ServerRules,
     Tls,
     VmtaRules,
@@ -142,6 +143,24 @@ class ServerSection(Section):
     )
     shutdown_timeout: Duration = _key(
         _SERVER.shutdown_timeout, "How long running sessions may finish when the server stops."
+    )
+    notices: Notices = _key(
+        _SERVER.notices,
+        'Whether the sender of a message is told by mail that it failed or expired: "send" or "never". The accounting '
+        "tells you of every failure. Bulk mail wants no notices besides: a list with 100,000 dead addresses would send as many "
+        'to its return path. With "send" the greeting offers DSN (RFC 3461), and NOTIFY, RET and ENVID are obeyed.',
+    )
+    notice_delay: Duration = _key(
+        _SERVER.notice_delay,
+        "How long the failures of one message are gathered before its sender gets a notice of all of them.",
+    )
+    notice_rate: RateLimit = _key(
+        _SERVER.notice_rate,
+        "How many notices one sender may get in a time, from one worker. Of what fails beyond it only the accounting tells.",
+    )
+    notice_size: Size = _key(
+        _SERVER.notice_size,
+        "How large a message may be to be returned whole where RET=FULL asks for it; of others the header is returned.",
     )
     watchdog_timeout: PositiveDuration = _key(
         _SERVER.watchdog_timeout,

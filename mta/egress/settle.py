@@ -43,7 +43,10 @@ class Settler:
         clock: Clock,
         counts: Counts,
         on_change: Callable[[], None],
+        owes_notice: Callable[[Entry], bool] = lambda _entry: False,
     ) -> None:
+        """`owes_notice`: whether the sender is to be told that this entry failed."""
+        self._owes_notice = owes_notice
         self._scheduler = scheduler
         self._spools = spools
         self._bodies = bodies
@@ -81,7 +84,10 @@ class Settler:
             self._loop.call_soon(self._flush)
         self._unsettled += 1
         event = self._event(entry, outcome, decision, facts, now)
-        self._batch.append((entry, Settlement(entry, decision.due, event)))
+        settlement = Settlement(entry, decision.due, event)
+        if event.kind == "b":
+            settlement.owes_notice = self._owes_notice(entry)
+        self._batch.append((entry, settlement))
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []

@@ -90,6 +90,7 @@ class Submission:
     local_ip: str = ""
     source_name: str = ""
     protocol: str = "ESMTP"  # RFC 3848
+    answers: tuple[int, list[int]] | None = None  # of a notice: see `Draft`
 
 
 @dataclass(slots=True)
@@ -281,7 +282,7 @@ class Intake:
             message.user,
             submission.local_ip,
         )
-        draft = Draft(message, entries, prefix, body, event)
+        draft = Draft(message, entries, prefix, body, event, submission.answers)
 
         token = format_message_id(self.spool.uuid, message.number)
 

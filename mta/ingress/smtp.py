@@ -52,7 +52,9 @@ class Listener:
         banner: str,
         context: ssl.SSLContext | None,
         vmtas: Container[str],
+        dsn: bool = False,
     ) -> None:
+        """`dsn`: senders are told of failures."""
         self.rules = rules
         self.admission = Admission(rules, vmtas)
         self.context = context
@@ -64,6 +66,7 @@ class Listener:
             tls_available=context is not None and not self.implicit_tls,
             auth_available=bool(rules.users),
             max_recipients=rules.max_recipients,
+            dsn=dsn,
             normalize=rules.bare_newline is BareNewline.NORMALIZE,
         )
 

@@ -1,9 +1,11 @@
 """The envelope and its parts: sender, recipients, message, and the name of a queue (RFC 5321, RFC 3461)."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
+
+NOTICE = "notice"  # the `source_kind` of what we tell a sender: never answered, never counted as an Email
 
 
 class QueueKey(NamedTuple):
@@ -158,4 +160,5 @@ class Draft:
     prefix: bytes
     body: bytes | SpillFile
     event: object | None = None  # the reception event, written in the same transaction
-    notes: dict[str, str] = field(default_factory=dict)
+    # It is a notice: of which message, and the numbers of the entries it tells of.
+    answers: tuple[int, list[int]] | None = None

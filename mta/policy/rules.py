@@ -31,6 +31,13 @@ class ListenerTls(StrEnum):
     IMPLICIT = "implicit"
 
 
+class Notices(StrEnum):
+    """Whether senders are told by mail of what could not be delivered."""
+
+    SEND = "send"
+    NEVER = "never"
+
+
 class BareNewline(StrEnum):
     """What becomes of a message with a bare CR or LF."""
 
@@ -153,6 +160,10 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
+    notices: Notices = Notices.NEVER
+    notice_delay: float = 60.0
+    notice_rate: Rate | None = Rate(100, 3600.0)  # noqa: RUF009  # a NamedTuple never changes
+    notice_size: int = 65_536
     watchdog_timeout: float = (
         30.0  # a process that is silent for so long is ended and started again
     )

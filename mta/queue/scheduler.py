@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.envelope import NOTICE, Entry, Message, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.policy.retry import is_expired, retry_delay
@@ -195,7 +195,7 @@ class Scheduler(Connecting):
             flying[entry] = conn
         if queue.attempt_rates:
             self._use_tokens(queue, len(entries), now)
-        if purse is not None:
+        if purse is not None and message.source_kind != NOTICE:
             purse.take(len(entries))
         if not ready:
             queue.groups = 0

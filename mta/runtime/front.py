@@ -61,6 +61,8 @@ class WorkerFront:
                 "deferred": counts.deferred,
                 "bounced": counts.bounced,
                 "expired": counts.expired,
+                "notices": counts.notices,
+                "notices_waived": counts.notices_waived,
                 "last_minute_in": messages_in,
                 "last_minute_delivered": delivered,
                 "connections_in": len(worker.smtp.connections),

@@ -1,11 +1,11 @@
 """What EHLO offers: ours as the server says it, theirs as the client reads it.
 
 The offer depends on the moment: STARTTLS only in the clear, AUTH only inside TLS and only before it
-has succeeded. DSN is not said: its parameters are taken and passed on, but nobody writes the
-notices yet (RFC 3461 §4: who offers it must).
+has succeeded. DSN is said where notices are sent (RFC 3461 §4: who offers it must); its parameters
+are taken and passed on in any case.
 
 RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 2034
-(ENHANCEDSTATUSCODES), RFC 3207, RFC 4954.
+(ENHANCEDSTATUSCODES), RFC 3207, RFC 3461 (DSN), RFC 4954.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class ServerOffer:
     max_recipients: int = 50_000  # a transaction; RFC 5321 §4.5.3.1.8: at least 100
     max_junk: int = 100  # errors and idle commands until a message is accepted, then 421
     banner: str = "ESMTP Sluice"
+    dsn: bool = False  # senders are told of failures
     normalize: bool = False  # a bare CR or LF becomes CRLF instead of a fault
 
 
@@ -46,6 +47,8 @@ def format_hello(offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authentica
         "8BITMIME",
         "ENHANCEDSTATUSCODES",
     ]
+    if offer.dsn:
+        lines.append("DSN")
     if offer.tls_available and not in_tls:
         lines.append("STARTTLS")
     if offer.auth_available and in_tls and not is_authenticated:

@@ -20,9 +20,17 @@ from mta.model.errors import SpoolError
 from mta.spool.rows import fetch
 from mta.spool.words import SpoolLocked
 
-VERSION = 1
+VERSION = 2
 # `MIGRATIONS[n]` brings a spool of version n to n + 1; they only ever append.
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    1: """
+    CREATE TABLE notice (
+        entry INTEGER PRIMARY KEY, message INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX notice_at ON notice (at);
+    CREATE INDEX notice_message ON notice (message);
+    """,
+}
 
 # Three 4 kB messages a page: 28,000 msg/s; with 8 kB pages 17,000, with 4 kB 13,000.
 PAGE_SIZE = 16_384

@@ -15,7 +15,18 @@ from mta.queue.actions import QueueState
 class Accept:
     """A message and its recipients."""
 
-    __slots__ = ("body_file", "data", "done", "event", "job", "keys", "message", "rows", "size")
+    __slots__ = (
+        "answers",
+        "body_file",
+        "data",
+        "done",
+        "event",
+        "job",
+        "keys",
+        "message",
+        "rows",
+        "size",
+    )
 
     def __init__(
         self,
@@ -28,6 +39,7 @@ class Accept:
         event: Event | None,
         data: bytes,
         done: Callable[[SpoolError | None], None],
+        answers: "Answers | None" = None,
     ) -> None:
         self.message = message
         self.keys = keys  # one a recipient
@@ -38,12 +50,23 @@ class Accept:
         self.event = event
         self.data = data
         self.done = done
+        self.answers = answers  # it is a notice: these are no longer owed
+
+
+class Answers:
+    """Notices no longer owed: the failures (None: all of the message), and the message, which goes if nothing needs it."""
+
+    __slots__ = ("entries", "message")
+
+    def __init__(self, message: int, entries: list[int] | None) -> None:
+        self.message = message
+        self.entries = entries
 
 
 class Settle:
     """Outcomes: recipients gone, and recipients that wait or are held."""
 
-    __slots__ = ("datas", "done", "events", "gone", "messages", "updates")
+    __slots__ = ("datas", "done", "events", "gone", "messages", "owed", "updates")
 
     def __init__(
         self,
@@ -53,6 +76,7 @@ class Settle:
         events: list[Event],
         datas: list[bytes],
         done: Callable[[], None] | None,
+        owed: list[tuple[Any, ...]],
     ) -> None:
         self.gone = gone
         self.messages = messages  # of those gone: deleted when none of their recipients is left
@@ -60,6 +84,7 @@ class Settle:
         self.events = events
         self.datas = datas
         self.done = done
+        self.owed = owed  # notices: entry, message, when, the event's bytes
 
 
 class Postpone:
@@ -174,5 +199,7 @@ class Close:
     __slots__ = ()
 
 
-Write = Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | Prune
+Write = (
+    Accept | Answers | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | Prune
+)
 Operation = Write | Read | Close

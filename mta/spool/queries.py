@@ -11,12 +11,13 @@ import msgspec
 
 from mta.model.envelope import Entry, Message, QueueKey, SpillFile, format_message_id
 from mta.model.errors import SpoolError
-from mta.model.event import Event, decode_event
+from mta.model.event import Attempt, Event, decode_event
 from mta.queue.actions import QueueState
 from mta.spool.bodies import Body
 from mta.spool.rows import (
     ENTRY_COLUMNS,
     ENTRY_WIDTH,
+    HEAD_COLUMNS,
     EntryReader,
     Row,
     RowQuery,
@@ -24,7 +25,7 @@ from mta.spool.rows import (
     decode_rows,
     fetch,
 )
-from mta.spool.words import Counts, Filter, Listed, QueueRow
+from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow
 from mta.spool.writer import Writer
 
 # Rows looked through in one go; a search over a million recipients is made of many.
@@ -61,6 +62,8 @@ _REASONS = RowQuery(
     "FROM recipient r JOIN queue q ON q.id = r.queue"
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
+_FAILURES = "SELECT data FROM notice WHERE message = ? ORDER BY entry LIMIT ?"
+_MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
 # What is held has an index of its own; each half reads its index alone.
@@ -182,6 +185,40 @@ class Queries:
         if body_file:
             return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
         return prefix, body
+
+    # For notices
+
+    def owed_notices(self, before: float, limit: int) -> tuple[list[int], float | None]:
+        """Messages with a failure up to `before` that their senders are to be told of; when the next one was."""
+        rows = fetch(
+            self._cursor,
+            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ?"
+            " ORDER BY at LIMIT ?)",
+            (before, limit),
+        )
+        (following,) = self._one("SELECT min(at) FROM notice WHERE at > ?", (before,))
+        return [row[0] for row in rows], following
+
+    def owed_notice(self, number: int, limit: int, content: int) -> OwedNotice | None:
+        """Up to `limit` failures of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
+        rows = fetch(self._cursor, _FAILURES, (number, limit))
+        head = _MESSAGE.run(self._cursor, (number,))
+        if not rows or not head:
+            return None
+        failures = [decode_event(data) for (data,) in rows]
+        message = EntryReader(self._number, self._cut).message(head[0])
+        prefix, body = self.body(message)
+        if isinstance(body, SpillFile):
+            with open(body.path, "rb") as file:
+                body = file.read(content)
+        return OwedNotice(
+            message,
+            tuple(failure for failure in failures if isinstance(failure, Attempt)),
+            (prefix + body)[:content],
+            message.size <= content,
+        )
+
+    # For the sweep
 
     def oldest(self, limit: int, after: int) -> list[Entry]:
         """Entries that are not held by an operator, from the oldest, beyond entry number `after`."""

@@ -29,12 +29,12 @@ _RECIPIENT = (
     " r.may_repeat"
 )
 _RECIPIENT_WIDTH = 9
-_HEAD = (
+HEAD_COLUMNS = (
     "m.number, m.sender, m.size, m.received_at, m.vmta, m.job, m.envid, m.ret, m.content,"
     " m.source_kind, m.source_ip, m.source_name, m.user, m.licence_held_s"
 )
 _HEAD_WIDTH = 14
-ENTRY_COLUMNS = f"{_RECIPIENT}, {_HEAD}"
+ENTRY_COLUMNS = f"{_RECIPIENT}, {HEAD_COLUMNS}"
 ENTRY_WIDTH = _RECIPIENT_WIDTH + _HEAD_WIDTH
 
 STATE_COLUMNS = "q.domain, q.vmta, q.next_at, q.attempts, q.mode, q.reason, q.paused"
@@ -163,7 +163,7 @@ class EntryReader:
         ]
         message = self._messages.get(row[_RECIPIENT_WIDTH])
         if message is None:
-            message = self._message(row[_RECIPIENT_WIDTH:ENTRY_WIDTH])
+            message = self.message(row[_RECIPIENT_WIDTH:ENTRY_WIDTH])
         return Entry(
             message,
             key,
@@ -183,7 +183,8 @@ class EntryReader:
         """Whether the row's message exists."""
         return row[_RECIPIENT_WIDTH] is not None
 
-    def _message(self, head: Row) -> Message:
+    def message(self, head: Row) -> Message:
+        """The message of a row of `HEAD_COLUMNS`."""
         number, sender, size, received_at, vmta, job, envid, ret, content, *source = head
         message = Message(
             self._spool,

@@ -75,6 +75,16 @@ CREATE INDEX recipient_due ON recipient (queue, due, id, message, size, job) WHE
 CREATE INDEX recipient_held ON recipient (queue, message, size) WHERE held = 1;
 CREATE INDEX recipient_message ON recipient (message);
 
+-- Failures that the sender is still to be told of; each goes in the transaction that accepts the notice. `data` is the failure's event.
+CREATE TABLE notice (
+    entry INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL,
+    at REAL NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX notice_at ON notice (at);
+CREATE INDEX notice_message ON notice (message);
+
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     data BLOB NOT NULL

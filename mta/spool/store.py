@@ -31,6 +31,7 @@ from mta.spool.inflight import read_boot_id
 from mta.spool.opening import MAX_CRASHES, SKIP_AFTER_CRASH, look_back
 from mta.spool.ops import (
     Accept,
+    Answers,
     EarlyRead,
     Evict,
     HoldEntries,
@@ -52,6 +53,7 @@ from mta.spool.words import (
     FreeSpace,
     Holds,
     Listed,
+    OwedNotice,
     QueueRow,
     Settlement,
     SpoolFull,
@@ -163,8 +165,9 @@ class Spool:
 
         row = message_row(message, body_file, draft.prefix, body)
         length = _ROW_BYTES + (0 if body_file else size)
+        answers = None if draft.answers is None else Answers(*draft.answers)
         self._submit(
-            Accept(row, keys, rows, message.job, length, body_file, event, data, committed)
+            Accept(row, keys, rows, message.job, length, body_file, event, data, committed, answers)
         )
 
     def new_spill(self) -> Spill:
@@ -180,11 +183,14 @@ class Spool:
         updates: list[tuple[Any, ...]] = []
         events: list[Event] = []
         datas: list[bytes] = []
+        owed: list[tuple[Any, ...]] = []
         for settlement in batch:
             entry, event = settlement.entry, settlement.event
             if event is not None:
                 events.append(event)
                 datas.append(encode_event(event))
+                if settlement.owes_notice:
+                    owed.append((entry.number, entry.message.number, event.at, datas[-1]))
                 if event.__class__ is Attempt and event.may_repeat:
                     entry.may_repeat = True
             if settlement.due is None and not settlement.hold:
@@ -192,7 +198,19 @@ class Spool:
                 messages.append(entry.message.number)
             else:
                 updates.append(_update(settlement))
-        self._submit(Settle(gone, messages, updates, events, datas, done))
+        self._submit(Settle(gone, messages, updates, events, datas, done, owed))
+
+    def owed_notices(self, before: float, limit: int) -> "Future[tuple[list[int], float | None]]":
+        """Messages of whose first failure the sender is to be told since `before`; when the earliest later one was."""
+        return self.call(lambda queries: queries.owed_notices(before, limit))
+
+    def owed_notice(self, message: int, limit: int, content: int) -> "Future[OwedNotice | None]":
+        """What a notice of this message is made of: up to `limit` failures and `content` bytes of it."""
+        return self.call(lambda queries: queries.owed_notice(message, limit, content))
+
+    def waive_notice(self, message: int) -> None:
+        """Nobody will be told of this message's failures so far: it need not be kept for that."""
+        self._submit(Answers(message, None))
 
     def mark(self, entry: Entry) -> None:
         """The entry is being delivered: after a crash it may have been."""
