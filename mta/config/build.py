@@ -14,13 +14,20 @@ from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import ListenerSection, QueueSection, VmtaSection
-from mta.config.secrets import check_certificate, read_dkim_key, read_users
+from mta.config.secrets import (
+    check_certificate,
+    read_certificates,
+    read_dkim_key,
+    read_password,
+    read_users,
+)
 from mta.config.sections import Sections
 from mta.model.address import HostPort, normalise_domain, parse_host_port
 from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
     AccountingRules,
+    AuthRules,
     DkimRules,
     LicenseRules,
     ListenerRules,
@@ -121,8 +128,28 @@ def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
             text = f"stands in [{layers[target].place.section}] already, written differently"
             report.problem(path, text)
             continue
-        layers[target] = Layer(_place(path, report), _set_values(section))
+        values = _set_values(section)
+        if section.auth is not None:
+            values["auth"] = _auth(path, section, report)
+        layers[target] = Layer(_place(path, report), values)
     return layers
+
+
+def _auth(path: LayerPath, section: QueueSection, report: Report) -> AuthRules:
+    found, key = section.auth, (*path, "auth")
+    if not section.hosts:
+        text = "needs hosts in the same section: a password is for hosts you name"
+        report.problem(key, text)
+    if not found.user or not found.user.isprintable():
+        report.problem((*key, "user"), "must be a user name")
+    password_file = _path(found.password_file, (*key, "password_file"), report)
+    ca_file = _path(found.ca_file, (*key, "ca_file"), report)
+    return AuthRules(
+        found.user,
+        read_password(Path(password_file), (*key, "password_file"), report),
+        found.tls,
+        read_certificates(Path(ca_file), (*key, "ca_file"), report) if ca_file else "",
+    )
 
 
 def _normalised(path: LayerPath, report: Report) -> LayerPath | None:

@@ -40,6 +40,7 @@ from mta.config.kinds import (
 from mta.model.units import format_duration
 from mta.policy.rules import (
     AccountingRules,
+    AuthTls,
     BareNewline,
     DkimRules,
     LicenseRules,
@@ -302,6 +303,29 @@ class TimeoutsSection(Section):
     quit: PositiveDuration = _step(Step.QUIT, "for the answer to QUIT")
 
 
+class AuthSection(Section):
+    """How to log in at the `hosts` of the same section, with PLAIN, LOGIN or CRAM-MD5. A refused login is our mistake, not the
+    recipient's: mail waits. The password is used for no other hosts, and never shown.
+    """
+
+    user: str = _key(..., "The user name.", example='"relay@example.com"')
+    password_file: FilePath = _key(
+        ...,
+        "A file with the password in its first line, that others cannot read. It is read at start and at a reload.",
+        example='"/etc/sluice/smarthost.password"',
+    )
+    tls: AuthTls = _key(
+        AuthTls.VERIFIED,
+        'What a host must show first: "verified" (TLS, and a certificate for the name in `hosts`), "encrypted" (TLS, whoever it '
+        'is) or "none". With "none" CRAM-MD5 is preferred, and the password may go in the clear.',
+    )
+    ca_file: FilePath = _key(
+        "",
+        "Certificates, as a PEM file, to believe besides the system's.",
+        example='"/etc/sluice/tls/smarthost-ca.pem"',
+    )
+
+
 class QueueSection(Section):
     """Values of queues; a queue is one domain sent from one virtual MTA."""
 
@@ -341,6 +365,11 @@ class QueueSection(Section):
         "Deliver to these hosts, in this order, instead of asking for MX records: `host`, "
         "`host:port`, `[2001:db8::1]:port`. An empty list asks for MX again.",
         example='["127.0.0.1:2600"]',
+    )
+    auth: AuthSection = _key(
+        None,
+        "How to log in at these `hosts`; it counts for the `hosts` of the same section only.",
+        example='{ user = "relay@example.com", password_file = "/etc/sluice/smarthost.password" }',
     )
     port: Port = _key(None, "The port to deliver to.")
     idle_timeout: Duration = _key(

@@ -5,6 +5,7 @@ client role are never kept.
 """
 
 import ssl
+from functools import lru_cache
 
 
 def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
@@ -12,6 +13,16 @@ def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+@lru_cache(maxsize=100)  # configurations have a few
+def verifying_context(ca_pem: str) -> ssl.SSLContext:
+    """For a host that must prove its name; `ca_pem`: certificates to believe besides the system's. Raises ssl.SSLError."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_pem:
+        context.load_verify_locations(cadata=ca_pem)
     return context
 
 

@@ -45,6 +45,27 @@ class BareNewline(StrEnum):
     NORMALIZE = "normalize"
 
 
+class AuthTls(StrEnum):
+    """What a host must show before it hears a password."""
+
+    VERIFIED = "verified"
+    ENCRYPTED = "encrypted"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRules:
+    """How to log in at the `hosts` of the same section."""
+
+    user: str
+    password: str = field(repr=False)
+    tls: AuthTls = AuthTls.VERIFIED
+    ca_pem: str = field(default="", repr=False)  # to believe besides the system's certificates
+
+    def __str__(self) -> str:
+        return f"as {self.user}, TLS {self.tls}"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in the configuration a value comes from; "" and "default" for one of ours."""
@@ -74,6 +95,7 @@ class QueuePolicy:
     retry: tuple[float, ...] = (600.0, 1200.0, 3600.0)
     expire_after: float = 388_800.0  # 4d12h
     hosts: tuple[str, ...] = ()  # instead of MX: "host", "host:port", "[v6]:port"
+    auth: AuthRules | None = None  # only ever with the `hosts` of its own section
     port: int = 25
     idle_timeout: float = 5.0
     connect_timeout: float = 30.0

@@ -6,8 +6,9 @@ that answers nothing, or in a way its command cannot be answered, is a ProtocolE
 paired with another command. Only 421 may come unasked.
 
 Every command passes one door, `_send`, which lets only printable ASCII through and adds the one
-CRLF; every byte of a message passes another, `DotWriter`. When the driver may pipeline, and what it
-does about a refusal, is the driver's business.
+CRLF (`auth_line` is its twin, for lines that no error may show); every byte of a message passes
+another, `DotWriter`. When the driver may pipeline, and what it does about a refusal, is the driver's
+business.
 
 RFC 5321, RFC 2920 §3.1, RFC 3207 §4, RFC 3461 §4.
 """
@@ -26,6 +27,7 @@ from mta.smtp.replies import ReplyReader
 from mta.smtp.steps import Step
 
 MAX_COMMAND = 2048  # bytes; an address of 320, ENVID of 100 and ORCPT of 500 fit well
+MAX_AUTH_LINE = 12_286  # RFC 4954 §4.1, less the CRLF
 
 _PARAMETER_VALUE = re.compile(r"[!-<>-~]+")  # RFC 5321 §4.1.2, esmtp-value
 
@@ -106,6 +108,13 @@ class ClientSession:
     def start_tls_command(self) -> None:
         """STARTTLS; nothing may be sent behind it until the handshake is done (RFC 3207 §4)."""
         self._send(Step.STARTTLS, "STARTTLS")
+
+    def auth_line(self, line: str) -> None:
+        """AUTH, or the answer to its challenge (`mta.smtp.sasl`). Raises ValueError, which does not show the line."""
+        if not (line.isascii() and line.isprintable()) or len(line) > MAX_AUTH_LINE:
+            raise ValueError("user name or password cannot be sent")
+        self._outgoing.append(line.encode() + b"\r\n")
+        self.awaiting.append((Step.AUTH, None))
 
     def mail(
         self,
