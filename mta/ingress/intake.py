@@ -202,7 +202,10 @@ class Intake:
             hostname=self._hostname,
             protocol=submission.protocol,
             token=token,
-            recipient=recipients[0].address if len(recipients) == 1 else "",
+            # Not in UTF-8: it alone would keep the message from every host without SMTPUTF8.
+            recipient=recipients[0].address
+            if len(recipients) == 1 and recipients[0].address.isascii()
+            else "",
             wall=wall,
         )
         message = Message(
@@ -267,6 +270,8 @@ class Intake:
             )
             for recipient in submission.recipients
         ]
+        if not (message.sender.isascii() and all(map(_is_ascii, entries))):
+            message.content |= Content.UTF8
         event = Received(
             now,
             message.number,
@@ -398,6 +403,10 @@ class Arrival:
         self._intake.store(
             self._submission, examined, result, digests.__getitem__, self._content, done
         )
+
+
+def _is_ascii(entry: Entry) -> bool:
+    return entry.address.isascii()
 
 
 def _shown(text: str) -> str:

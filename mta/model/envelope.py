@@ -60,7 +60,7 @@ class Content(IntFlag):
 
     PLAIN = 0
     EIGHT_BIT = 1  # bytes over 127 in the body: needs 8BITMIME (RFC 6152)
-    UTF8 = 2  # UTF-8 in addresses or header: needs SMTPUTF8 (RFC 6531)
+    UTF8 = 2  # UTF-8 in addresses or header: may need SMTPUTF8 (RFC 6531); `mta.egress.spoken` looks where
 
 
 @dataclass(slots=True)
