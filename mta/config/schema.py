@@ -266,6 +266,11 @@ class ListenerSection(Section):
         "The header field in which a message may name its job, your label for a campaign. It is "
         "removed, and stands in the accounting records.",
     )
+    max_hold: Duration = _key(
+        _LISTENER.max_hold,
+        "How far ahead a message may set the time of its delivery: in a field `X-Deliver-After` (RFC 3339 or Unix time; it is "
+        "removed) or with FUTURERELEASE (RFC 4865). Expiry counts from that time. 0: no message may.",
+    )
 
 
 class DnsSection(Section):

@@ -2,8 +2,8 @@
 
 An `Arrival` is one message on its way: `add` its bytes, then `finish`; the reply comes when the message is on stable
 storage, or says why it is not taken. The order of the finished message is: DKIM-Signature, Received, fields we add, then
-what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the last part is the spool's `body`; it never
-changes.
+what was received, less the control fields (`X-Virtual-MTA`, `X-Job`, `X-Deliver-After`). Only the last part is the spool's
+`body`; it never changes.
 
 RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
 """
@@ -37,7 +37,8 @@ from mta.model.envelope import (
 from mta.model.errors import SpoolError
 from mta.model.event import Received
 from mta.model.reply import Reply, a_reply
-from mta.policy.admission import Admission, Peer
+from mta.policy.admission import BAD_TIME, Admission, Peer
+from mta.policy.schedule import parse_time
 from mta.smtp import replies
 from mta.smtp.grammar import RcptTo
 from mta.spool.bodies import BodyCache
@@ -90,6 +91,7 @@ class Submission:
     local_ip: str = ""
     source_name: str = ""
     protocol: str = "ESMTP"  # RFC 3848
+    release_at: float = 0.0  # by MAIL: not before; 0.0: at once
     answers: tuple[int, list[int]] | None = None  # of a notice: see `Draft`
 
 
@@ -102,6 +104,7 @@ class _Examined:
     vmta: str
     job: str
     signers: Sequence[Signer]
+    release_at: float = 0.0  # by its header: not before
     is_headerless: bool = False  # it begins with its body: the blank line must be put in front
     hashers: dict[str, BodyHasher] = field(
         default_factory=dict
@@ -168,14 +171,27 @@ class Intake:
             return vmta
         named = index.find(controls[1])
         job = "" if named is None else _shown(named.decode("utf-8", "replace").strip())
+        timed = index.find(controls[2])
+        release_at = 0.0 if timed is None else self._release_at(timed, submission)
+        if isinstance(release_at, Reply):
+            return release_at
         kept = block
-        if asked is not None or named is not None:
+        if asked is not None or named is not None or timed is not None:
             kept = index.strip(controls)
             index = HeaderIndex(kept)
         author = index.find(b"from")
         from_domain = author_domain(author) if author is not None else ""
         signers = self.keyring.signers_for(from_domain, submission.sender_domain)
-        return _Examined(kept, index, vmta, job, signers, is_headerless)
+        return _Examined(kept, index, vmta, job, signers, release_at, is_headerless)
+
+    def _release_at(self, value: bytes, submission: Submission) -> float | Reply:
+        """The time that `X-Deliver-After` names."""
+        now, wall = self.clock.now(), self.clock.wall()
+        try:
+            wanted = now + parse_time(value.decode("ascii", "replace")) - wall
+        except (ValueError, OverflowError):
+            return BAD_TIME
+        return submission.admission.release_at(wanted, now)
 
     def store(
         self,
@@ -224,6 +240,7 @@ class Intake:
             source_name=submission.source_name,
             user=submission.peer.user,
             licence_held_s=self.licence_held_s(),
+            release_at=max(submission.release_at, examined.release_at),
         )
         prefix = trace + added
         if not examined.signers:
@@ -259,6 +276,7 @@ class Intake:
         body_size = len(body) if isinstance(body, bytes) else body.size
         message.size = len(prefix) + body_size
         vmta, now = message.vmta, message.received_at
+        due = max(now, message.release_at)
         entries = [
             Entry(
                 message,
@@ -266,7 +284,7 @@ class Intake:
                 recipient.address,
                 notify=recipient.notify,
                 orcpt=recipient.orcpt,
-                due=now,
+                due=due,
             )
             for recipient in submission.recipients
         ]
@@ -295,7 +313,8 @@ class Intake:
             if error is not None:
                 done(replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR)
                 return
-            self._bodies.put(message, prefix, body, len(entries))
+            if due <= now:
+                self._bodies.put(message, prefix, body, len(entries))
             done(a_reply(250, "2.6.0", f"queued as {token}"))
             self._on_accepted(draft)
 

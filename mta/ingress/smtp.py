@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from mta.ingress.gate import Client, Gate
+from mta.ingress.gate import Client, Gate, release_wanted
 from mta.ingress.intake import Arrival, Intake, Submission
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
@@ -37,6 +37,8 @@ RATE_GRACE_S = 60.0
 # Our own answer (a commit, a signature, the governor) may take this long; after that something of ours is stuck.
 ANSWER_TIMEOUT_S = 120.0
 TLS_HANDSHAKE_TIMEOUT_S = 30.0
+
+MAX_HOLD = 999_999_999  # RFC 4865 §3: nine digits
 
 TOO_SLOW = a_reply(421, "4.4.2", "The message comes too slowly, closing")
 
@@ -66,6 +68,7 @@ class Listener:
             tls_available=context is not None and not self.implicit_tls,
             auth_available=bool(rules.users),
             max_recipients=rules.max_recipients,
+            max_hold=min(int(rules.max_hold), MAX_HOLD),
             dsn=dsn,
             normalize=rules.bare_newline is BareNewline.NORMALIZE,
         )
@@ -335,7 +338,7 @@ class SmtpConnection(asyncio.Protocol):
     def _take_hello(self, event: Hello) -> None:
         self._client.name = event.name
         self._forget_transaction()
-        self._session.reply(self._session.hello_reply())
+        self._session.reply(self._session.hello_reply(self._service.intake.clock.wall()))
 
     def _take_start_tls(self, event: StartTls) -> None:
         del event
@@ -415,6 +418,7 @@ class SmtpConnection(asyncio.Protocol):
         mail, client = self._mail, self._client
         assert mail is not None
         self._data_started = self._loop.time()
+        clock = self._service.intake.clock
         self._arrival = self._service.intake.begin(
             Submission(
                 client.admission,
@@ -427,6 +431,7 @@ class SmtpConnection(asyncio.Protocol):
                 local_ip=client.local_ip,
                 source_name=client.name,
                 protocol=self._session.protocol,
+                release_at=release_wanted(mail, clock.now(), clock.wall()),
             )
         )
         self._session.reply(replies.START_MAIL)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
 NOTICE = "notice"  # the `source_kind` of what we tell a sender: never answered, never counted as an Email
@@ -63,6 +63,14 @@ class Content(IntFlag):
     UTF8 = 2  # UTF-8 in addresses or header: may need SMTPUTF8 (RFC 6531); `mta.egress.spoken` looks where
 
 
+class Priority(IntEnum):
+    """Which mail of one queue goes first."""
+
+    NORMAL = 0
+    HIGH = 1
+    LOW = 2
+
+
 @dataclass(slots=True)
 class Message:
     """What the queues and records need to know of a message; its body stays in the spool.
@@ -85,6 +93,8 @@ class Message:
     source_name: str = ""  # the EHLO name of the feeder
     user: str = ""  # the AUTH user
     licence_held_s: float = 0.0  # the spool's total of licence holds when it was accepted
+    release_at: float = 0.0  # not before; its age for expiry counts from then. 0.0: at once
+    priority: Priority = Priority.NORMAL
 
 
 class Entry:

@@ -158,6 +158,7 @@ class ListenerRules:
     vmta: str = "default"
     vmta_header: str = "X-Virtual-MTA"
     job_header: str = "X-Job"
+    max_hold: float = 604_800.0  # how far ahead a release time may lie; 0: none may be set
     place: Place = BUILT_IN
 
 

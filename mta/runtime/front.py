@@ -192,6 +192,9 @@ class WorkerFront:
                 if listed.held:
                     what = f"held: {listed.hold_reason}"
                     rows.append({"what": what, "of": name, "until": None, "place": ""})
+                elif not entry.attempts and entry.message.release_at > now:
+                    text = "scheduled: its sender set a time before which it is not sent"
+                    rows.append({"what": text, "of": name, "until": entry.due, "place": ""})
                 elif entry.due > now:
                     last = f"; last answer: {listed.reply}" if listed.reply else ""
                     text = f"next attempt is number {entry.attempts + 1}{last}"
@@ -241,6 +244,7 @@ def _listed_row(spool: str, listed: Listed) -> Row:
         "received_at": message.received_at,
         "attempts": entry.attempts,
         "due": entry.due,
+        "release_at": message.release_at or None,
         "held": listed.held,
         "hold_reason": listed.hold_reason,
         "last_reply": listed.reply,

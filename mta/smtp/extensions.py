@@ -5,10 +5,12 @@ has succeeded. DSN is said where notices are sent (RFC 3461 §4: who offers it m
 are taken and passed on in any case.
 
 RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 2034
-(ENHANCEDSTATUSCODES), RFC 3207, RFC 3461 (DSN), RFC 4954.
+(ENHANCEDSTATUSCODES), RFC 3207, RFC 3461 (DSN), RFC 4865
+(FUTURERELEASE), RFC 4954.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mta.model.reply import Reply
 
@@ -24,6 +26,7 @@ class ServerOffer:
     max_recipients: int = 50_000  # a transaction; RFC 5321 §4.5.3.1.8: at least 100
     max_junk: int = 100  # errors and idle commands until a message is accepted, then 421
     banner: str = "ESMTP Sluice"
+    max_hold: int = 0  # seconds ahead that a time of delivery may lie; 0: none is taken
     dsn: bool = False  # senders are told of failures
     normalize: bool = False  # a bare CR or LF becomes CRLF instead of a fault
 
@@ -33,8 +36,10 @@ def format_greeting(offer: ServerOffer) -> Reply:
     return Reply(220, "", (f"{offer.hostname} {offer.banner}",))
 
 
-def format_hello(offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authenticated: bool) -> Reply:
-    """The answer to EHLO, or to HELO, which offers nothing.
+def format_hello(
+    offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authenticated: bool, wall: float
+) -> Reply:
+    """The answer to EHLO, or to HELO, which offers nothing. `wall`: seconds since the epoch.
 
     RFC 2034 §4: no enhanced status here.
     """
@@ -47,6 +52,9 @@ def format_hello(offer: ServerOffer, *, esmtp: bool, in_tls: bool, is_authentica
         "8BITMIME",
         "ENHANCEDSTATUSCODES",
     ]
+    if offer.max_hold:
+        until = datetime.fromtimestamp(int(wall) + offer.max_hold, UTC)
+        lines.append(f"FUTURERELEASE {offer.max_hold} {until:%Y-%m-%dT%H:%M:%SZ}")
     if offer.dsn:
         lines.append("DSN")
     if offer.tls_available and not in_tls:

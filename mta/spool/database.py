@@ -20,7 +20,7 @@ from mta.model.errors import SpoolError
 from mta.spool.rows import fetch
 from mta.spool.words import SpoolLocked
 
-VERSION = 2
+VERSION = 3
 # `MIGRATIONS[n]` brings a spool of version n to n + 1; they only ever append.
 MIGRATIONS: dict[int, str] = {
     1: """
@@ -29,6 +29,13 @@ MIGRATIONS: dict[int, str] = {
     ) STRICT;
     CREATE INDEX notice_at ON notice (at);
     CREATE INDEX notice_message ON notice (message);
+    """,
+    2: """
+    ALTER TABLE recipient ADD COLUMN release_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE recipient ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX recipient_due;
+    CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size, job)
+        WHERE held = 0;
     """,
 }
 

@@ -146,6 +146,7 @@ class Spool:
         body = draft.body
         body_file = self._bodies.name(body) if isinstance(body, SpillFile) else ""
         number, size, entry_number = message.number, message.size, self._last_entry
+        release_at, priority = message.release_at, int(message.priority)
         keys: list[QueueKey] = []
         rows: list[tuple[Any, ...]] = []
         for entry in draft.entries:
@@ -153,7 +154,17 @@ class Spool:
             entry.number = entry_number
             keys.append(entry.key)
             rows.append(
-                (entry_number, number, size, entry.address, entry.due, entry.notify, entry.orcpt)
+                (
+                    entry_number,
+                    number,
+                    size,
+                    entry.address,
+                    entry.due,
+                    entry.notify,
+                    entry.orcpt,
+                    release_at,
+                    priority,
+                )
             )
         self._last_entry = entry_number
         event: Event | None = draft.event  # type: ignore[assignment]  # the model cannot name it

@@ -129,7 +129,11 @@ def test_a_spool_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> N
     (entry,) = spool.accept()
     spool.close()
     database = apsw.Connection(str(tmp_path / "0.sqlite"))
-    database.execute("DROP TABLE notice; PRAGMA user_version = 1")
+    database.execute(
+        "DROP TABLE notice; DROP INDEX recipient_due; ALTER TABLE recipient DROP COLUMN release_at;"
+        " ALTER TABLE recipient DROP COLUMN priority; PRAGMA user_version = 1;"
+        " CREATE INDEX recipient_due ON recipient (queue, due, id, message, size, job) WHERE held = 0"
+    )
     database.close()
     spool = SpoolUnderTest(tmp_path)
     (found,), _ = spool.due()
