@@ -2,8 +2,8 @@
 
 An `Arrival` is one message on its way: `add` its bytes, then `finish`; the reply comes when the message is on stable
 storage, or says why it is not taken. The order of the finished message is: DKIM-Signature, Received, fields we add, then
-what was received, less the control fields (`X-Virtual-MTA`, `X-Job`, `X-Deliver-After`). Only the last part is the spool's
-`body`; it never changes.
+what was received, less the control fields (`X-Virtual-MTA`, `X-Job`, `X-Deliver-After`, `X-Priority-Class`). Only the last
+part is the spool's `body`; it never changes.
 
 RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
 """
@@ -30,6 +30,7 @@ from mta.model.envelope import (
     Draft,
     Entry,
     Message,
+    Priority,
     QueueKey,
     SpillFile,
     format_message_id,
@@ -37,8 +38,9 @@ from mta.model.envelope import (
 from mta.model.errors import SpoolError
 from mta.model.event import Received
 from mta.model.reply import Reply, a_reply
-from mta.policy.admission import BAD_TIME, Admission, Peer
+from mta.policy.admission import BAD_PRIORITY, BAD_TIME, Admission, Peer
 from mta.policy.schedule import parse_time
+from mta.queue.priority import parse_priority
 from mta.smtp import replies
 from mta.smtp.grammar import RcptTo
 from mta.spool.bodies import BodyCache
@@ -105,6 +107,7 @@ class _Examined:
     job: str
     signers: Sequence[Signer]
     release_at: float = 0.0  # by its header: not before
+    priority: Priority = Priority.NORMAL
     is_headerless: bool = False  # it begins with its body: the blank line must be put in front
     hashers: dict[str, BodyHasher] = field(
         default_factory=dict
@@ -175,14 +178,21 @@ class Intake:
         release_at = 0.0 if timed is None else self._release_at(timed, submission)
         if isinstance(release_at, Reply):
             return release_at
+        ranked = index.find(controls[3])
+        priority = Priority.NORMAL
+        if ranked is not None:
+            try:
+                priority = parse_priority(ranked.decode("ascii", "replace"))
+            except ValueError:
+                return BAD_PRIORITY
         kept = block
-        if asked is not None or named is not None or timed is not None:
+        if not (asked is named is timed is ranked is None):
             kept = index.strip(controls)
             index = HeaderIndex(kept)
         author = index.find(b"from")
         from_domain = author_domain(author) if author is not None else ""
         signers = self.keyring.signers_for(from_domain, submission.sender_domain)
-        return _Examined(kept, index, vmta, job, signers, release_at, is_headerless)
+        return _Examined(kept, index, vmta, job, signers, release_at, priority, is_headerless)
 
     def _release_at(self, value: bytes, submission: Submission) -> float | Reply:
         """The time that `X-Deliver-After` names."""
@@ -241,6 +251,7 @@ class Intake:
             user=submission.peer.user,
             licence_held_s=self.licence_held_s(),
             release_at=max(submission.release_at, examined.release_at),
+            priority=examined.priority,
         )
         prefix = trace + added
         if not examined.signers:

@@ -19,6 +19,7 @@ from mta.policy.rules import Demand, ListenerRules
 
 Quota = tuple[str, Rate]  # governor token key, and how many an hour or a day
 
+PRIORITY_HEADER = b"x-priority-class"
 SOURCE_PREFIX_V6 = 64  # one customer's network: single IPv6 addresses cost an attacker nothing
 HOUR_S, DAY_S = 3600.0, 86_400.0
 
@@ -40,6 +41,7 @@ TOO_FAR_AHEAD = a_reply(501, "5.5.4", "The time of delivery is further ahead tha
 NO_HOLD = a_reply(555, "5.5.4", "No time of delivery can be set here")
 TWO_TIMES = a_reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
 BAD_TIME = a_reply(550, "5.6.0", "X-Deliver-After is no time like 2026-12-24T18:00:00Z")
+BAD_PRIORITY = a_reply(550, "5.6.0", "X-Priority-Class is neither high, normal nor low")
 SOURCE_ROUTE = a_reply(553, "5.1.3", "Source routes are not accepted")
 
 
@@ -76,6 +78,7 @@ class Admission:
             rules.vmta_header.lower().encode(),
             rules.job_header.lower().encode(),
             schedule.HEADER,
+            PRIORITY_HEADER,
         )
 
     def peer(self, address: str) -> Peer:

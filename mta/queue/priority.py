@@ -8,11 +8,24 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from mta.model.envelope import Priority
+
 T = TypeVar("T")
+
 
 # In this order within a round: high first, and what is low not only at its end.
 HIGH_SHARE = 4  # to one normal
+MAX_JUMPS = 16  # high entries that may pass the others in memory in a row; each normal transaction gives HIGH_SHARE back
+HIGH_ROOM = 100  # so many of them find room in a full window
 ROUND = "HHHHNHHHHNHHHHNHHHHNL"
+
+
+def parse_priority(text: str) -> Priority:
+    """`high`, `normal` or `low`, in any case. Raises ValueError."""
+    try:
+        return Priority[text.strip().upper()]
+    except KeyError:
+        raise ValueError("a class of priority is high, normal or low") from None
 
 
 def merge_classes(normal: list[T], high: Sequence[T], low: Sequence[T], limit: int) -> list[T]:

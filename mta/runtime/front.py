@@ -245,6 +245,7 @@ def _listed_row(spool: str, listed: Listed) -> Row:
         "attempts": entry.attempts,
         "due": entry.due,
         "release_at": message.release_at or None,
+        "priority": message.priority.name.lower(),
         "held": listed.held,
         "hold_reason": listed.hold_reason,
         "last_reply": listed.reply,

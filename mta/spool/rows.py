@@ -39,6 +39,8 @@ _HEAD_WIDTH = 14
 ENTRY_COLUMNS = f"{_RECIPIENT}, {HEAD_COLUMNS}"
 ENTRY_WIDTH = _RECIPIENT_WIDTH + _HEAD_WIDTH
 
+_PRIORITIES = tuple(Priority)  # by its number: a look-up in the enum is Python code
+
 STATE_COLUMNS = "q.domain, q.vmta, q.next_at, q.attempts, q.mode, q.reason, q.paused"
 
 Row = list[Any]
@@ -164,7 +166,7 @@ class EntryReader:
         message = self._messages.get(row[_RECIPIENT_WIDTH])
         if message is None:
             message = self.message(row[_RECIPIENT_WIDTH:ENTRY_WIDTH])
-            message.release_at, message.priority = row[9], Priority(row[10])
+            message.release_at, message.priority = row[9], _PRIORITIES[row[10]]
         return Entry(
             message,
             key,
