@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run license-demo test test-compiled check soak bench bench-quick format reference clean
+.PHONY: run license-demo test test-compiled check soak bench bench-quick bench-reference format reference clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,11 +37,28 @@ test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has
 soak: $(VENV)/.installed         ## the long counts
 	$(BIN)/pytest -m soak --timeout 7200
 
+RUNS ?= 5
+WORKERS ?= 2
 bench: $(VENV)/.installed        ## the speed, against peers on the same machine
-	$(BIN)/python -m bench --runs 5
+	$(BIN)/python -m bench --runs $(RUNS)
 
-bench-quick: $(VENV)/.installed  ## the same at a tenth of the size, once: is it alive?
+bench-quick: $(VENV)/.installed  ## a few scenarios in small counts, beside Postfix, under five minutes: is it alive?
 	$(BIN)/python -m bench --quick --runs 1
+
+# An environment of its own with the wheel that mypyc has compiled, as it is after `pip install .`.
+MEASURED := build/measured
+$(MEASURED)/.installed: pyproject.toml $(shell find mta licensing -name '*.py' -o -name '*.sql')
+	rm -rf $(MEASURED) build/wheel
+	$(PYTHON) -m venv $(MEASURED)
+	SLUICE_COMPILE=1 $(MEASURED)/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(MEASURED)/bin/pip install --quiet "$$(ls build/wheel/*.whl)[dev,bench]"
+	touch $@
+
+# It goes on where it was stopped. ONLY="spread million": these alone; AGAIN=1: what is measured already, too; PLAN=1: only say.
+bench-reference: $(MEASURED)/.installed ## everything with the compiled wheel; then results, charts and bench/README.md anew
+	$(MEASURED)/bin/python -m bench --runs $(RUNS) --workers $(WORKERS) --to bench/results/reference.json \
+		$(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again) $(if $(PLAN),--plan) ; \
+	status=$$? ; $(if $(PLAN),,$(MEASURED)/bin/python -m bench pages &&) exit $$status
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -1,7 +1,7 @@
-"""`python -m bench`: run the scenarios, print the table, write it as JSON; `python -m bench charts`: draw it.
+"""`python -m bench`: run the scenarios, print the tables, keep the report; `charts` and `pages` draw and write it down.
 
 Exit status 0: no limit missed and no run failed; 1: otherwise; 130: interrupted (what was measured
-is still reported).
+is in the report, and `--to` the same file goes on from there).
 """
 
 from __future__ import annotations
@@ -13,90 +13,89 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bench.arena import Arena
 from bench.charts import draw
-from bench.machine import machine_facts, machine_limits
-from bench.processes import RunFailed
-from bench.report import print_machine, print_result, print_verdicts, write_json
+from bench.load import ROOT
+from bench.measuring import Plan, find_conditions, measure, print_plan
+from bench.pages import write_pages
+from bench.record import Record
+from bench.report import print_rates, print_verdicts
 from bench.results import Result, all_passed
-from bench.scenarios import PEERS, SCENARIOS
-from bench.signature import RSA, make_keys
+from bench.scenarios import NAMES, PEERS, QUICK, QUICK_PEERS, SCENARIOS
+from bench.signature import make_keys
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLAIN_WIDTH = 130  # columns when the output is no terminal
+MACHINE = "machine"  # for `--only`: nothing but the machine's limits
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    names = [scenario.name for scenario in SCENARIOS]
     peers = [peer.name for peer in PEERS]
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "--only", action="append", choices=[*names, "machine"], help="may be repeated"
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--peer", action="append", choices=peers, help="may be repeated")
-    parser.add_argument("--runs", type=int, default=3, help="of each contestant, interleaved")
-    parser.add_argument("--workers", type=int, default=1, help="of Sluice (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: is it alive?")
-    parser.add_argument("--keep", action="store_true", help="leave the directories of all runs")
-    parser.add_argument(
-        "--dir", type=Path, default=ROOT / "build", help="on the disk to be measured"
-    )
-    return parser.parse_args(arguments)
+    add = parser.add_argument
+    add("--only", nargs="+", action="extend", choices=[*NAMES, MACHINE], help="these scenarios")
+    add("--peer", nargs="+", action="extend", choices=peers, help="these contestants")
+    add("--runs", type=int, default=3, help="of each contestant, interleaved (default: 3)")
+    add("--workers", type=int, default=1, help="of Sluice (default: 1)")
+    add("--quick", action="store_true", help="a few scenarios, small counts: is it alive?")
+    add("--plan", action="store_true", help="say what is to be done and how long it takes")
+    add("--to", type=Path, help="the report; what it holds already is not measured again")
+    add("--again", action="store_true", help="measure that too")
+    add("--keep", action="store_true", help="leave the directories of all runs")
+    add("--dir", type=Path, default=ROOT / "build", help="on the disk to be measured")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.only = options.only or list(QUICK)
+        options.peer = options.peer or list(QUICK_PEERS)
+    options.to = options.to or RESULTS / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for and report it."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["charts"]:
-        return draw(words[1:])
+    commands = {"charts": draw, "pages": write_pages}
+    if words and words[0] in commands:
+        return commands[words[0]](words[1:])
     options = parse_arguments(words)
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    absent = [program for program in ("smtp-source", "smtp-sink") if shutil.which(program) is None]
-    if absent:
-        console.print(f"{', '.join(absent)} not found: install Debian's postfix package")
-        return 1
     options.dir.mkdir(parents=True, exist_ok=True)
     directory = options.dir.resolve() / f"bench-{os.getpid()}"
     directory.mkdir(mode=0o755)
     results: list[Result] = []
-    machine: dict[str, Any] = {}
+    plan = _make_plan(options, directory, console)
+    started = time.monotonic()
     try:
-        _measure(options, directory, console, results, machine)
+        if options.plan:
+            print_plan(console, plan)
+            return 0
+        measure(console, plan, directory, results)
     except KeyboardInterrupt:
         console.print("interrupted; what was measured until now:")
-        _finish(console, results, machine)
+        _finish(console, results, plan.record, started)
         return INTERRUPTED
     finally:
         if not options.keep:
             shutil.rmtree(directory, ignore_errors=True)
-    _finish(console, results, machine)
+    _finish(console, results, plan.record, started)
     return 0 if all_passed(results) else 1
 
 
-def _measure(
-    options: argparse.Namespace,
-    directory: Path,
-    console: Console,
-    results: list[Result],
-    machine: dict[str, Any],
-) -> None:
-    """Fill `results` and `machine` step by step: an interrupted bench still reports them."""
-    keys = make_keys(directory)
+def _make_plan(options: argparse.Namespace, directory: Path, console: Console) -> Plan:
     arena = Arena(
         directory,
-        keys,
+        make_keys(directory),
         runs=options.runs,
         quick=options.quick,
         peers=frozenset(options.peer or ()),
@@ -104,39 +103,19 @@ def _measure(
         keep=options.keep,
         say=lambda text: console.print(text, markup=False),
     )
-    machine.update(
-        machine_facts(directory), runs=options.runs, quick=options.quick, workers=options.workers
-    )
-    present = [peer for peer in PEERS if arena.wants(peer.name)]
-    machine["peers"] = {
-        peer.name: f"absent: {peer.missing()}" if peer.missing() else peer.version()
-        for peer in present
-    }
-    machine["settings"] = {peer.name: peer.settings for peer in present}
-    machine["limits"] = []
-    try:
-        machine["limits"] = [
-            asdict(f) for f in machine_limits(directory, keys[RSA], quick=options.quick)
-        ]
-    except RunFailed as failure:
-        console.print(f"the machine's limits could not be measured: {failure}")
-    print_machine(console, machine)
-    for scenario in SCENARIOS:
-        if options.only is None or scenario.name in options.only:
-            result = scenario.run(arena)
-            if options.quick:  # a tenth of the load says nothing of a limit
-                result.verdicts = [replace(one, passed=None) for one in result.verdicts]
-            results.append(result)
-            print_result(console, result)
+    wanted = [one for one in SCENARIOS if options.only is None or one.name in options.only]
+    record = Record(options.to, NAMES)
+    return Plan(wanted, arena, record, find_conditions(arena), options.again)
 
 
-def _finish(console: Console, results: Sequence[Result], machine: dict[str, Any]) -> None:
-    if not machine:
+def _finish(console: Console, results: Sequence[Result], record: Record, started: float) -> None:
+    if not record.path.exists():
         return
+    console.rule("what came of it", align="left")
+    print_rates(console, results)
     print_verdicts(console, results)
-    path = RESULTS / time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime())
-    write_json(path, results, machine)
-    console.print(f"written: {path}")
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    console.print(f"took {minutes} min {seconds:02} s; written: {record.path}")
 
 
 def _interrupt(number: int, frame: object) -> None:

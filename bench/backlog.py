@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.arena import Arena
+from bench.estimate import LOOK_S, RESTART_S, seconds_to_queue
 from bench.load import Load, pour, pour_pattern
 from bench.peers import DEAD_DOMAIN, Setup
 from bench.peers.sluice import QUEUED, RunningSluice, Sluice, find_sum
@@ -66,6 +67,11 @@ class DeadDestination:
                 result.failure = str(failure)
         return result
 
+    def estimate_s(self, arena: Arena) -> float:
+        """Roughly: fill, look, restart twice."""
+        count = self.quick_count if arena.quick else self.count
+        return seconds_to_queue(count) + LOOK_S + 3 * RESTART_S
+
 
 @dataclass(frozen=True, slots=True)
 class SilentDns:
@@ -101,6 +107,10 @@ class SilentDns:
             except RunFailed as failure:
                 result.failure = str(failure)
         return result
+
+    def estimate_s(self, arena: Arena) -> float:
+        """Roughly: fill and look."""
+        return seconds_to_queue(self.quick_count if arena.quick else self.count) + LOOK_S
 
 
 class PeakMemory:

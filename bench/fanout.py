@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.arena import Arena
 from bench.backlog import may_run, refusing_port
+from bench.estimate import START_S
 from bench.load import Load, pour
 from bench.peers import DEAD_DOMAIN, Setup
 from bench.peers.sluice import RunningSluice, Sluice
@@ -53,8 +54,12 @@ class OneMessageManyRecipients:
             at_least("door to door", statistics.median(rates), ASKED_RATE, "recipients/s"),
             at_most("message rows in the spool while it waits", rows, 1, ""),
         ]
-        result.figures.append(Figure("CPU a recipient", statistics.median(costs), "ms"))
+        result.figures.append(Figure("CPU a recipient", statistics.median(costs) * 1e3, "µs"))
         return result
+
+    def estimate_s(self, arena: Arena) -> float:
+        """Roughly, all runs."""
+        return 2 * START_S * arena.runs
 
     def _run_once(self, arena: Arena) -> tuple[float, float, int]:
         """Recipients a second, CPU milliseconds a recipient, and message rows while it waits."""

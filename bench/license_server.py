@@ -30,6 +30,9 @@ import psutil
 import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from bench.processes import RunFailed, last_words
+from bench.report import format_verdict
+from bench.results import Verdict, at_least, at_most
 from licensing.envelope import decode_closed, encode_envelope
 from licensing.model import ActivationRequest, License
 from licensing.server.activating import SeatClerk
@@ -137,7 +140,7 @@ def _await_port(process: psutil.Popen, port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.05)
-    raise SystemExit(f"the server did not start:\n{log.read_text()}")
+    raise RunFailed(f"the licence server did not start: {last_words(log)}")
 
 
 # -- the generator ------------------------------------------------------------------------------------
@@ -261,7 +264,7 @@ async def go_round(
     for node, answer in zip(nodes, answers, strict=True):
         assert answer is not None
         if answer.status != 200:
-            raise SystemExit(f"a report was refused: {answer.status} {answer.body!r}")
+            raise RunFailed(f"a report was refused: {answer.status} {answer.body!r}")
         node.take(answer)
     return took
 
@@ -271,8 +274,8 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-async def measure(folder: Path, nodes: list[Twin], seconds: float) -> bool:
-    """Print the figures; whether all are as wanted."""
+async def measure(folder: Path, nodes: list[Twin], seconds: float) -> tuple[Round, Round]:
+    """A round as fast as the server can, and one at the steady rate. RunFailed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with a_server(folder, port) as process:
@@ -281,20 +284,18 @@ async def measure(folder: Path, nodes: list[Twin], seconds: float) -> bool:
         fast = await go_round(connections, nodes, process, None)
         few = nodes[: max(1, int(STEADY_RATE * seconds))]
         steady = await go_round(connections, few, process, STEADY_RATE)
-    print(
-        f"{len(nodes)} nodes, {CONNECTIONS} connections, {os.cpu_count()} cores with the generator"
-    )
-    print(f"as fast as it can   {fast.rate:8.0f} reports/s   (wanted {WANTED['rate']:.0f})")
-    print(f"server CPU a report {fast.cpu_ms:8.3f} ms          (wanted {WANTED['cpu_ms']})")
-    print(
-        f"at {STEADY_RATE:.0f}/s            p50 {steady.percentile(0.5):.1f} ms, p99 {steady.percentile(0.99):.1f} ms,"
-        f" most {steady.percentile(1):.1f} ms, CPU {steady.cpu_ms:.3f} ms   (wanted p99 {WANTED['p99_ms']:.0f})"
-    )
-    return (
-        fast.rate >= WANTED["rate"]
-        and fast.cpu_ms <= WANTED["cpu_ms"]
-        and steady.percentile(0.99) < WANTED["p99_ms"]
-    )
+    return fast, steady
+
+
+def judge(fast: Round, steady: Round) -> list[Verdict]:
+    """What is asked of the two rounds."""
+    calm = f"at {STEADY_RATE:.0f} reports/s"
+    p99_ms = steady.percentile(0.99)
+    return [
+        at_least("reports, generator on the same cores", fast.rate, WANTED["rate"], "/s"),
+        at_most("server CPU a report", fast.cpu_ms, WANTED["cpu_ms"], "ms"),
+        at_most(f"{calm}: from due to answered, p99", p99_ms, WANTED["p99_ms"], "ms"),
+    ]
 
 
 def main() -> None:
@@ -307,8 +308,12 @@ def main() -> None:
         folder = Path(name)
         nodes = prepare(folder, asked.nodes)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            is_good = runner.run(measure(folder, nodes, asked.seconds))
-    raise SystemExit(0 if is_good else 1)
+            fast, steady = runner.run(measure(folder, nodes, asked.seconds))
+    verdicts = judge(fast, steady)
+    for verdict in verdicts:
+        what, limit, measured, _ = format_verdict(verdict)
+        print(f"{what}: {measured} (asked: {limit})")
+    raise SystemExit(0 if all(verdict.passed for verdict in verdicts) else 1)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ import psutil
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from bench.load import Load, pour, pour_pattern
+from bench.load import ROOT, Load, has_smtp_source, pour, pour_pattern
 from bench.results import Figure
 from bench.signature import SigningKey
-from bench.sink import Sink
+from bench.sink import Sink, has_smtp_sink
 
+PRODUCT = ("mta", "licensing", "pyproject.toml")
 FOR_S = 1.5  # each limit is taken for so long
 DEADLINE_S = 60.0
 _FLAGS = ("PY_CFLAGS", "PY_CFLAGS_NODIST", "PY_CORE_CFLAGS", "PY_LDFLAGS_NODIST")
@@ -43,26 +44,28 @@ def machine_facts(directory: Path) -> dict[str, Any]:
         "python": describe_python(),
         "packages": {name: version(name) for name in ("uvloop", "cryptography", "apsw", "dkimpy")},
         "load_before": round(os.getloadavg()[0], 2),
-        "commit": _commit(),
+        "commit": product_commit(),
     }
 
 
 def machine_limits(directory: Path, key: SigningKey, *, quick: bool) -> list[Figure]:
     """Source to sink, signatures and syncs a second. Takes about 15 s, quick 10 s."""
     small, large = (5_000, 500) if quick else (30_000, 3_000)
+    source = "smtp-source" if has_smtp_source() else "bench.source"
+    target = "smtp-sink" if has_smtp_sink() else "bench.uvsink"
     figures = []
     for size, count in ((4096, small), (102_400, large)):
         with Sink(directory) as sink:
             seconds = pour(Load(count, size), sink.port, directory, DEADLINE_S).seconds
             sink.wait_for(count, time.monotonic() + DEADLINE_S)
         figures.append(
-            Figure(f"smtp-source straight to smtp-sink, {size} bytes", count / seconds, "msg/s")
+            Figure(f"{source} straight to {target}, {size} bytes", count / seconds, "msg/s")
         )
     with Sink(directory) as sink:
         load = Load(small, 4096, recipient="user@d{n}.example")
         answer = pour_pattern(load, sink.port, directory, DEADLINE_S)
     rate = small / answer["seconds"]
-    figures.append(Figure("bench.source straight to smtp-sink, 4096 bytes", rate, "msg/s"))
+    figures.append(Figure(f"bench.source straight to {target}, 4096 bytes", rate, "msg/s"))
     figures.append(Figure("Python, method calls on small objects", calls_per_second(), "/s"))
     for threads in (1, 2):
         rate = signatures_per_second(key, threads)
@@ -164,8 +167,15 @@ def _file_system(directory: Path) -> str:
     return f"{best.fstype} on {best.device} ({best.opts})" if best else "unknown"
 
 
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    root = Path(__file__).resolve().parent
-    answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+def product_commit() -> str:
+    """The last commit that changed the product, "-dirty" where it has changed since; "" outside of git.
+
+    The commits of the bench's own results are none of the product's: with them nothing is to be measured anew.
+    """
+    last = _git("log", "-1", "--format=%h", "--", *PRODUCT)
+    return f"{last}-dirty" if _git("status", "--porcelain", "--", *PRODUCT) else last
+
+
+def _git(*words: str) -> str:
+    answer = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     return answer.stdout.strip()

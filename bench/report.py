@@ -1,11 +1,9 @@
-"""The report: Rich tables for the eye, one JSON file for the record."""
+"""The report for the eye, as Rich tables; bench.record keeps it."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.results import Figure, Result, Run, Verdict, median_cpu_ms, median_rate, to_json
+from bench.rows import format_cost, format_ratio, rate_rows
 
 NOT_REPORTED = "not reported"
 BUSY = 0.7  # load average above which the machine is not ours alone
@@ -67,6 +66,24 @@ def print_result(console: Console, result: Result) -> None:
         console.print(f"  note: {note}", markup=False)
 
 
+def print_rates(console: Console, results: Sequence[Result]) -> None:
+    """The table of rates, each beside how many times as fast the first one was."""
+    table = Table(
+        "scenario",
+        "contestant",
+        "msg/s",
+        "the first one is",
+        "CPU a message",
+        title="Rates (medians, door to door)",
+        title_justify="left",
+    )
+    for result in results:
+        for row in rate_rows(to_json(result)):
+            cells = (f"{row.rate:,.0f}", format_ratio(row), format_cost(row))
+            table.add_row(result.name, row.contestant, *cells)
+    console.print(table)
+
+
 def print_verdicts(console: Console, results: Sequence[Result]) -> None:
     """The table of what was asked and what was measured."""
     table = Table(
@@ -74,7 +91,7 @@ def print_verdicts(console: Console, results: Sequence[Result]) -> None:
     )
     for result in results:
         for verdict in result.verdicts:
-            table.add_row(result.title, *format_verdict(verdict))
+            table.add_row(result.name, *format_verdict(verdict))
     console.print(table)
 
 
@@ -108,20 +125,15 @@ def format_figure(figure: Figure) -> str:
 def format_verdict(verdict: Verdict) -> list[str]:
     """What, asked, measured, and the mark of one verdict."""
     sign = "≥" if verdict.at_least else "≤"
-    measured = (
-        NOT_REPORTED if verdict.measured is None else f"{verdict.measured:.2f} {verdict.unit}"
-    )
+    measured = NOT_REPORTED if verdict.measured is None else _with_unit(verdict.measured, verdict)
     mark = {True: "[green]met[/green]", False: "[red]MISSED[/red]", None: "not judged"}
-    asked = f"{sign} {verdict.limit:g} {verdict.unit}"
+    asked = f"{sign} {verdict.limit:,g} {verdict.unit}".strip()
     return [verdict.what, asked, measured, mark[verdict.passed]]
 
 
-def write_json(path: Path, results: Sequence[Result], machine: Mapping[str, Any]) -> None:
-    """Write the whole report; the file appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(to_json(results, machine), indent=2, ensure_ascii=False) + "\n")
-    draft.replace(path)
+def _with_unit(value: float, verdict: Verdict) -> str:
+    digits = 0 if value >= 100 or value == int(value) else 2
+    return f"{value:,.{digits}f} {verdict.unit}".strip()
 
 
 def _format_lag(runs: Sequence[Run]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -25,9 +27,9 @@ class Run:
     recorded: int | None = None  # deliveries in its accounting or log, the warm-up's included
     counted: int | None = None  # what the rate counts, where it is not messages
     busy: float | None = None  # share of all cores that was in use, by whomever
-    transit_ms: Mapping[str, float] = field(
-        default_factory=dict
-    )  # percentile → from due to arrival
+    # Percentile → milliseconds, where the load has a pace: final dot to its 250, due to arrival.
+    accept_ms: Mapping[str, float] = field(default_factory=dict)
+    transit_ms: Mapping[str, float] = field(default_factory=dict)
     problem: str = ""
 
     @property
@@ -67,6 +69,7 @@ class Series:
     x: str
     y: str
     points: Sequence[tuple[float, float]]
+    of: str = ""  # whose it is, where several contestants have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,11 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
+def percentiles_ms(ordered_s: Sequence[float]) -> dict[str, float]:
+    """PERCENTILES of seconds in ascending order, in milliseconds; empty without values."""
+    return {str(rank): percentile(ordered_s, rank) * 1e3 for rank in PERCENTILES if ordered_s}
+
+
 def median_rate(result: Result, contestant: str) -> float | None:
     """The median messages a second of its good runs; None without one."""
     rates = [run.rate for run in result.good_runs(contestant)]
@@ -157,16 +165,13 @@ def all_passed(results: Sequence[Result]) -> bool:
     )
 
 
-def to_json(results: Sequence[Result], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole report as plain data; every run is in it, with its rate and CPU a message."""
-    scenarios = []
-    for result in results:
-        plain = asdict(result)
-        for row, run in zip(plain["runs"], result.runs, strict=True):
-            row.update(rate=run.rate, ok=run.ok)
-            for name, value in (("cpu_ms", run.cpu_ms), ("cpu_seconds", run.cpu_seconds)):
-                row[name] = None if math.isnan(value) else value  # JSON knows no NaN
-        names = dict.fromkeys(run.contestant for run in result.runs)
-        plain["median_rates"] = {name: median_rate(result, name) for name in names}
-        scenarios.append(plain)
-    return {"machine": dict(machine), "scenarios": scenarios}
+def to_json(result: Result) -> dict[str, Any]:
+    """One scenario as plain data; every run is in it, with its rate and CPU a message."""
+    plain = asdict(result)
+    for row, run in zip(plain["runs"], result.runs, strict=True):
+        row.update(rate=run.rate, ok=run.ok)
+        for name, value in (("cpu_ms", run.cpu_ms), ("cpu_seconds", run.cpu_seconds)):
+            row[name] = None if math.isnan(value) else value  # JSON knows no NaN
+    names = dict.fromkeys(run.contestant for run in result.runs)
+    plain["median_rates"] = {name: median_rate(result, name) for name in names}
+    return plain

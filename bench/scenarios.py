@@ -9,9 +9,10 @@ from bench.arena import Arena
 from bench.backlog import DeadDestination, SilentDns
 from bench.contest import Cheaper, Contestant, Faster, ShareOf, SlowSink
 from bench.fanout import OneMessageManyRecipients
+from bench.licensing import Licensing
 from bench.load import Load
 from bench.million import Million
-from bench.pace import HalfLoad
+from bench.pace import Paced
 from bench.peers import Peer
 from bench.peers.exim import Exim
 from bench.peers.haraka import Haraka
@@ -44,6 +45,9 @@ class Scenario(Protocol):
     def run(self, arena: Arena) -> Result:
         """Measure it; a failure is part of the result."""
 
+    def estimate_s(self, arena: Arena) -> float:
+        """How many seconds that will take, roughly."""
+
 
 SLUICE = Sluice()
 POSTFIX = Postfix()
@@ -71,13 +75,13 @@ SCENARIOS: Sequence[Scenario] = (
         "plain",
         "4 KB, no DKIM, 50 client connections, outbound up to 40",
         _FOUR_KB,
-        1_000,
+        4_000,
         _PLAIN,
         (Faster("Sluice", "Postfix", 8.0), Faster("Sluice", "Haraka", 6.0)),
     ),
     Throughput(
         "three",
-        "the same with total_connections = 3",
+        "4 KB, no DKIM, 3 connections in all",
         _FOUR_KB,
         2_000,
         (
@@ -90,7 +94,7 @@ SCENARIOS: Sequence[Scenario] = (
         "signed",
         "4 KB, RSA-2048",
         Load(10_000, 4 * KB),
-        1_500,
+        2_500,
         _SIGNED,
         (
             Faster("Sluice", "Postfix + OpenDKIM", 8.0),
@@ -211,8 +215,13 @@ SCENARIOS: Sequence[Scenario] = (
         ),
         (Faster("Sluice, 5,000 domains", "Sluice, one destination", 0.60),),
     ),
-    HalfLoad((Contestant("Sluice", SLUICE), Contestant("Postfix", POSTFIX))),
+    Paced((Contestant("Sluice", SLUICE), Contestant("Postfix", POSTFIX))),
     DeadDestination(),
     SilentDns(),
     Million(),
+    Licensing(),
 )
+NAMES: Sequence[str] = tuple(scenario.name for scenario in SCENARIOS)
+# What a quick look needs: the rate, signed and not; many destinations; memory; latency.
+QUICK: Sequence[str] = ("plain", "signed", "zipf", "recipients", "latency", "dead")
+QUICK_PEERS: Sequence[str] = ("sluice", "postfix", "postfix+opendkim")

@@ -18,12 +18,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
 from bench.recipients import domain_numbers, name_recipients
-from bench.results import percentile
+from bench.results import percentile, percentiles_ms
 
 GREETING, EHLO, MAIL, RCPT, DATA, DOT, QUIT = range(7)
 _EXPECTED = {
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def send(work: Work) -> dict[str, float]:
+async def send(work: Work) -> dict[str, Any]:
     """Send it all; seconds, messages and the latency of the final dot in milliseconds."""
     loop = asyncio.get_running_loop()
     source = Source(work)
@@ -230,6 +230,7 @@ async def send(work: Work) -> dict[str, float]:
         "p50_ms": percentile(latencies, 50) * 1e3,
         "p99_ms": percentile(latencies, 99) * 1e3,
         "max_ms": latencies[-1] * 1e3,
+        "accept_ms": percentiles_ms(latencies),
     }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.arena import Arena
 from bench.contest import Contestant, Judge, Remark
+from bench.estimate import seconds_of_runs
 from bench.load import Load, Poured, pour
 from bench.machine import signatures_per_second
 from bench.names_server import Names
@@ -54,7 +55,7 @@ class Throughput:
         """Run all contestants in turn, `arena.runs` times, and judge."""
         result = Result(self.name, self.title)
         present = select_present(self.contestants, result, arena)
-        load = replace(self.load, count=self.quick_count) if arena.quick else self.load
+        load = self._load(arena)
         limits = []
         for number in range(arena.runs if present else 0):
             if self.rsa_limit:
@@ -68,6 +69,13 @@ class Throughput:
             result.figures.append(Figure(RSA_LIMIT, statistics.median(limits), "/s"))
         self._judge(result, present)
         return result
+
+    def estimate_s(self, arena: Arena) -> float:
+        """Roughly, all runs."""
+        return seconds_of_runs(self.contestants, self._load(arena), arena)
+
+    def _load(self, arena: Arena) -> Load:
+        return replace(self.load, count=self.quick_count) if arena.quick else self.load
 
     def _judge(self, result: Result, present: Sequence[Contestant]) -> None:
         if not any(contestant.peer.name == "sluice" for contestant in present):
@@ -181,6 +189,7 @@ def _measure(
         loop_lag_p99_ms=running.loop_lag_p99_ms(),
         accept_p50_ms=poured.p50_ms,
         accept_p99_ms=poured.p99_ms,
+        accept_ms=poured.accept_ms if load.per_second else {},
         recorded=recorded,
         counted=arrived + sink.count(REFUSED) if refuses else None,
         busy=share,

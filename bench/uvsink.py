@@ -24,12 +24,11 @@ from typing import cast
 
 import uvloop
 
-from bench.results import percentile
+from bench.results import percentiles_ms
 from bench.source import STAMP
 
 BACKLOG = 4096
 REPORT_S = 0.01
-PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 _NUMBER = re.compile(rb"RCPT TO:<user(\d+)@", re.IGNORECASE)
 _END = b"\r\n.\r\n"
 _REFUSED = b"451 4.7.1 not this time\r\n"
@@ -80,9 +79,8 @@ class Receiver:
 
     def summary(self) -> dict[str, object]:
         """Percentiles of the seconds from stamp to arrival, in milliseconds."""
-        ordered = sorted(self.transits_s)
-        ranks = {str(rank): percentile(ordered, rank) * 1e3 for rank in PERCENTILES}
-        return {"transit_ms": ranks if ordered else {}, "counts": self.tally.line()}
+        transit_ms = percentiles_ms(sorted(self.transits_s))
+        return {"transit_ms": transit_ms, "counts": self.tally.line()}
 
 
 class Session(asyncio.Protocol):

@@ -5,13 +5,15 @@ where none runs – and ends the command with words if that fails. `status` ends
 2 grace, 3 held or limited, 4 stopped, 5 unlicensed.
 """
 
+import gzip
 import json
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -34,7 +36,7 @@ File = Annotated[Path, typer.Argument(help="the file, as it came from the vendor
 Reconcile = Annotated[
     list[Path] | None,
     typer.Option(
-        help="an accounting file, once for each: compare with its deliveries; 1 if they differ"
+        help="an accounting file, compressed or not, once for each: compare with its deliveries; 1 if they differ"
     ),
 ]
 
@@ -61,9 +63,9 @@ def show_reconciled(counted: Row, files: list[Path], as_json: bool) -> None:
     recorded: Counter[str] = Counter()
     for file in files:
         try:
-            with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+            with open_records(file) as lines:
                 recorded.update(count_deliveries(lines))
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             typer.secho(f"{file}: {error}", err=True, fg="red")
             raise typer.Exit(2) from None
     found = compare({day: each["counted"] for day, each in counted.items()}, recorded)
@@ -75,6 +77,12 @@ def show_reconciled(counted: Row, files: list[Path], as_json: bool) -> None:
         text = f"counted {found['counted']}, on record {found['recorded']}: "
         typer.echo(text + (f"difference {found['difference']}" if found["difference"] else "equal"))
     raise typer.Exit(1 if found["difference"] else 0)
+
+
+def open_records(file: Path) -> TextIO:
+    """The text of an accounting file, compressed or not."""
+    opener = gzip.open if file.suffix == ".gz" else open
+    return cast(TextIO, opener(file, "rt", encoding="utf-8", errors="replace", newline=""))
 
 
 class Looking:

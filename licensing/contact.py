@@ -1,26 +1,26 @@
-"""Everything that is said to the vendor and comes back: seats, reports, renewals, revocations, newer roots.
+"""Everything that is said to the vendor and comes back: seats, reports, heartbeats, and what answers bring.
 
 One conversation at a time; the guard's task asks for a `turn` each second, an operator's verbs wait for it. What comes back is
 believed by its signature, stored, and only then acted on. Nothing here is waited for by mail.
 """
 
 import asyncio
-import hashlib
-import hmac
 import random
 from collections.abc import Callable, Iterable
 
 from licensing.activation import give_back
 from licensing.books import AckedFigures
+from licensing.circumstances import circumstances, fingerprint_match
 from licensing.envelope import (
     Envelope,
     decode_closed,
     decode_envelope,
     encode_envelope,
-    format_armour,
 )
 from licensing.errors import LicenseError
-from licensing.fingerprint import Match, match
+from licensing.fingerprint import Match
+from licensing.gifts import Gifts
+from licensing.heartbeats import Heartbeats
 from licensing.installation import LEDGER_CHAIN, LEDGER_MISSING, Installation, write_anchor
 from licensing.lease import Allowance
 from licensing.model import (
@@ -32,6 +32,7 @@ from licensing.model import (
     UsageAck,
     UsageReport,
 )
+from licensing.rekey import rekey
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
 from licensing.seats import ContactOptions, Seats
 from licensing.selection import Installed
@@ -44,7 +45,7 @@ HEALED = (LEDGER_MISSING, LEDGER_CHAIN, "rewind")
 
 
 class Contact:
-    """The conversation. `main` is the licence that is reported under; the others only have seats."""
+    """The conversation. `main` is the licence that the ledger reports under; the others (server licences) send heartbeats."""
 
     def __init__(
         self,
@@ -64,9 +65,17 @@ class Contact:
         self.seats = Seats(
             home, options, sent=self._sent, chance=chance, told=told, adopt=self._adopt
         )
-        self.gifts = 0  # licences, roots and lists of revocations that acknowledgements brought
+        self._gifts = Gifts(home, told)
+        self._heartbeats = Heartbeats(
+            home,
+            self.seats,
+            version=options.version,
+            chance=chance,
+            told=told,
+            acked=self._after_heartbeat,
+        )
         self.latest_version = ""
-        self.vendor_notices: tuple[Notice, ...] = ()
+        self._notices: tuple[Notice, ...] = ()
         self._failure = ""
 
     # -- what is served -------------------------------------------------------------------------------
@@ -79,7 +88,9 @@ class Contact:
             main is None or self.main is None or main.opened.sha256 != self.main.opened.sha256
         )
         self.main, self._allowance = main, allowance
+        chosen = tuple(chosen)
         self.seats.serve(chosen, main, is_other=is_other)
+        self._heartbeats.serve(each for each in chosen if each is not main)
         if is_other:
             self.reporter = None
 
@@ -97,8 +108,17 @@ class Contact:
         """How much of the machine is as it was at activation; None before."""
         if self.main is None or _id(self.main) not in self.activations:
             return None
-        present = self._home.machine.fingerprint(_id(self.main))
-        return match(self.activations[_id(self.main)].fp, present)
+        return fingerprint_match(self._home, self.activations[_id(self.main)])
+
+    @property
+    def gifts(self) -> int:
+        """Licences, roots and lists of revocations that acknowledgements brought."""
+        return self._gifts.taken
+
+    @property
+    def vendor_notices(self) -> tuple[Notice, ...]:
+        """What the vendor wants to be known, by the last acknowledgement of each licence."""
+        return (*self._notices, *self._heartbeats.notices)
 
     @property
     def failure(self) -> str:
@@ -120,6 +140,7 @@ class Contact:
                 return Outcome.NOTHING_DUE
             await self.seats.ask_for_missing()
             await self._open_reporter()
+            self._heartbeats.note_peak()
             outcome = Outcome.NOTHING_DUE
             for _ in range(MOST_AT_ONCE):
                 if self.reporter is None:
@@ -128,6 +149,7 @@ class Contact:
                 if outcome not in GOES_ON:
                     break
                 await self._open_reporter()
+            await self._heartbeats.turn()
             return outcome
 
     # -- verbs ----------------------------------------------------------------------------------------
@@ -185,6 +207,7 @@ class Contact:
                     self.seats.wire(each.license), home.key, held.activation_id, wall=wall, now=now
                 )
                 self.seats.forget(each)
+                self._heartbeats.forget(_id(each))
                 freed.append(held.activation_id)
             self._end_chain()
             await home.save()
@@ -203,7 +226,9 @@ class Contact:
     async def report_now(self) -> Outcome:
         """A report at once, and a fresh one behind a stored one. Raises LicenseError when there is nothing to report under."""
         async with self.talking:
-            return await self._report_twice(await self._need_reporter())
+            outcome = await self._report_twice(await self._need_reporter())
+            await self._heartbeats.turn(now_please=True)
+            return outcome
 
     async def export(self) -> bytes:
         """The report to carry by hand, as it would have been sent. Raises LicenseError."""
@@ -268,7 +293,7 @@ class Contact:
             key=home.key,
             opener=lambda: home.store.trust,
             allowance=self._allowance,
-            signed_time=self._signed_time,
+            signed_time=home.signed_time,
             chance=self._chance,
             told=self._told,
         )
@@ -308,24 +333,9 @@ class Contact:
         return outcome
 
     def _here(self, *, final: bool = False) -> Circumstances:
-        home, found = self._home, self._license()
+        found = self._license()
         held = self.activations[found.license_id]
-        boot = home.read_clocks().boot_id
-        key = f"sluice-boot-v1|{found.license_id}".encode()
-        return Circumstances(
-            license=found,
-            seats=held.seats,
-            fp_match=str(self.fingerprint_match() or Match(0, 0)),
-            boot=hmac.new(boot.encode(), key, hashlib.sha256).hexdigest()[:32],
-            times=home.times(),
-            flags=tuple(sorted(home.books.findings)),
-            version=self._options.version,
-            final=final,
-        )
-
-    def _signed_time(self, server_time: float, asked_at: float) -> float:
-        self._home.clock.signed(float(server_time), asked_at=asked_at)
-        return self._home.clock.now()
+        return circumstances(self._home, found, held, version=self._options.version, final=final)
 
     async def _after_ack(self, reporter: Reporter) -> None:
         """What an acknowledgement brings beside its figures. A part that is not believed or not stored leaves the rest."""
@@ -341,10 +351,36 @@ class Contact:
             data = await home.thread.run(home.ledger.last_ack)
             if data is not None:
                 await asyncio.to_thread(write_anchor, home.state_dir, home.books, data)
-            await asyncio.to_thread(self._take_gifts, ack)
+            await asyncio.to_thread(self._gifts.take, ack)
         except (LicenseError, OSError) as error:
             self._told("ack_not_kept", str(error))
-        self.vendor_notices = ack.notices
+        self._notices = ack.notices
+        await self._heed_rekey(ack)
+
+    async def _after_heartbeat(self, ack: UsageAck) -> None:
+        """The same of a licence beside the main one: findings of this machine are told to the main one's, too."""
+        try:
+            await asyncio.to_thread(self._gifts.take, ack)
+        except (LicenseError, OSError) as error:
+            self._told("ack_not_kept", str(error))
+        await self._heed_rekey(ack)
+
+    async def _heed_rekey(self, ack: UsageAck) -> None:
+        if any(each.id.startswith("rekey:") for each in ack.notices):
+            await self._become_another()
+
+    async def _become_another(self) -> None:
+        """Of two machines with this identity, the vendor has chosen this one to begin anew (A2)."""
+        before = self._home.key.id
+        try:
+            name = await rekey(self._home)
+        except (LicenseError, OSError) as error:
+            self._told("rekey_refused", str(error))
+            return
+        self._told("rekeyed", f"this copy of node {before} is node {name} from now on")
+        self.seats.forget_all()
+        self._heartbeats.forget_all()
+        self.reporter = None
 
     def _heal(self, report: UsageReport) -> None:
         """What the vendor was told of, and counted on, is settled."""
@@ -359,16 +395,6 @@ class Contact:
             findings.setdefault("clone", self._home.clock.now())
         else:
             findings.pop("clone", None)
-
-    def _take_gifts(self, ack: UsageAck) -> None:
-        store, now = self._home.store, self._home.clock.now()
-        self.gifts += store.adopt_roots(ack.roots)
-        if ack.revocations is not None:
-            self.gifts += store.keep_revocations(ack.revocations)
-        if ack.license is not None:
-            self.gifts += 1
-            installed = store.install(format_armour(ack.license).encode(), now)
-            self._told("renewed", f"the vendor sent {installed.path.name}")
 
     # -- within ---------------------------------------------------------------------------------------
 

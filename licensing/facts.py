@@ -62,6 +62,8 @@ class Finding:
 
 # C24: what the customer has `cure_business_days` to put right.
 CURED = frozenset({"clone", "dual_active", "over_use"})
+# The vendor says which of two copies keeps its seat (A2), with the next heartbeat after the days of cure, or the one after.
+VENDOR_DECIDES_S = 2 * DAY_S
 # What is borne for `integrity_s` and is TAMPERED then.
 BORNE = frozenset({"fp_mismatch", "ledger_missing", "ledger_chain", "ledger_unwritable", "rewind"})
 # The file on disk is no longer what was verified, and there is no good copy: TAMPERED at once.

@@ -92,6 +92,8 @@ class Guard(Verbs):
                 told=self._tell,
                 machine=self._around.machine,
                 thread=thread,
+                persists=self._around.persists,
+                allow_ephemeral=options.allow_ephemeral,
             )
         except BaseException:  # whatever it was, the thread ends with it
             thread.close()
@@ -243,7 +245,7 @@ class Guard(Verbs):
         self._selection = selection
         for each in selection.chosen:
             home.clock.at_least(each.license.issued_at.timestamp())
-        main = _main(selection)
+        main = _main(selection, home.books.license_id)
         if main is not None:
             await self._report_under(main)
         purse = self._need_purse()
@@ -390,9 +392,9 @@ class Guard(Verbs):
         return self._meter
 
 
-def _main(selection: Selection) -> Installed | None:
-    """The licence that is reported under: Volume and Development stand alone; of server licences the first."""
-    return min(selection.chosen, key=_id, default=None)
+def _main(selection: Selection, before: str) -> Installed | None:
+    """The licence the ledger reports under: Volume and Development stand alone; of servers the one it was, or the first."""
+    return min(selection.chosen, key=lambda each: (_id(each) != before, _id(each)), default=None)
 
 
 def _id(each: Installed) -> str:

@@ -15,18 +15,22 @@ from pathlib import Path
 import msgspec
 
 from licensing.books import AckedFigures, Books, Times
+from licensing.chain import genesis
 from licensing.clock import Reading, TrustedClock
 from licensing.envelope import decode_closed, decode_envelope
 from licensing.errors import LicenseError
 from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Machine, read_machine
-from licensing.ledger import DAMAGED, Ledger, LedgerError, LedgerThread, genesis
+from licensing.ledger import Ledger, LedgerThread
+from licensing.ledger_file import DAMAGED, LedgerError
 from licensing.model import USAGE_ACK, UsageAck
 from licensing.nodekey import NodeKey
+from licensing.selection import Group
 from licensing.store import LicenseStore
 from licensing.trust import MAX_ROOT_BYTES, Trust
 
 LEDGER_MISSING, LEDGER_CHAIN = "ledger_missing", "ledger_chain"
+EPHEMERAL = "state_ephemeral"
 MAX_ANCHOR_BYTES = 512 * 1024
 
 Told = Callable[[str, str], None]
@@ -80,7 +84,10 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Installation:
-    """Everything opened. `books` belong to the loop, `ledger` to `thread` alone."""
+    """Everything opened. `books` belong to the loop, `ledger` to `thread` alone.
+
+    `is_ephemeral`: the next start will find an empty state directory, and nobody said that this is meant.
+    """
 
     state_dir: Path
     lock: Lock
@@ -92,11 +99,17 @@ class Installation:
     books: Books
     clock: TrustedClock
     read_clocks: Callable[[], Reading]
+    is_ephemeral: bool = False
 
     def times(self) -> Times:
         """This moment, as records have it."""
         reading = self.read_clocks()
         return Times(reading.wall, reading.boottime, self.clock.now())
+
+    def signed_time(self, server_time: float, asked_at: float) -> float:
+        """Tell the clock what the vendor signed, in answer to what was asked at `asked_at`; the trusted time then."""
+        self.clock.signed(float(server_time), asked_at=asked_at)
+        return self.clock.now()
 
     async def save(self) -> None:
         """The books, now. Raises LedgerError."""
@@ -134,14 +147,20 @@ def open_installation(
     told: Told,
     machine: Machine | None = None,
     thread: LedgerThread,
+    persists: Callable[[Path], bool],
+    allow_ephemeral: bool = False,
 ) -> Installation:
     """Open it all; blocking. Raises AlreadyRunning, LicenseError, OSError."""
     make_private_folder(state_dir)
     lock = Lock(state_dir)
     try:
         credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        key = NodeKey.of(state_dir, Path(credentials) if credentials else None)
+        given = Path(credentials) if credentials else None
+        is_ephemeral = not allow_ephemeral and not persists(state_dir)
         store = LicenseStore(license_dir, state_dir, trust)
+        if is_ephemeral and not NodeKey.is_there(state_dir, given):
+            _refuse_another_seat(store, state_dir, read_clocks().wall)
+        key = NodeKey.of(state_dir, given)
         ledger, books = open_books(state_dir, key.public, store.trust, told)
         clock = TrustedClock(read_clocks, books.clock, told=told)
     except BaseException:  # whatever it was, the lock is free again
@@ -158,7 +177,23 @@ def open_installation(
         books,
         clock,
         read_clocks,
+        is_ephemeral,
     )
+
+
+def _refuse_another_seat(store: LicenseStore, state_dir: Path, now: float) -> None:
+    """A key made here is gone at the next start: under a server licence each start would take another seat. Raises LicenseError.
+
+    Without a licence yet, and under Volume, which any number of nodes may use, it is only a finding.
+    """
+    for each in store.read(now).chosen:
+        if each.group in (Group.SERVER, Group.STANDBY):
+            raise LicenseError(
+                EPHEMERAL,
+                f"{state_dir} does not outlast this {read_machine().machine_class}, and the {each.license.kind} licence"
+                f" {each.license.license_id} would need another seat at each start: mount a lasting volume there, or give"
+                " the node key as a credential; `[license] allow_ephemeral = true` goes on without",
+            )
 
 
 def open_books(state_dir: Path, node_public: str, trust: Trust, told: Told) -> tuple[Ledger, Books]:
@@ -204,6 +239,11 @@ def write_anchor(state_dir: Path, books: Books, ack: bytes) -> None:
         ack=ack.decode(),
     )
     write_atomically(state_dir / "anchor.json", msgspec.json.encode(anchor))
+
+
+def forget_anchor(state_dir: Path) -> None:
+    """What the vendor acknowledged was another node's. Raises OSError."""
+    (state_dir / "anchor.json").unlink(missing_ok=True)
 
 
 def _open(path: Path, node_public: str) -> Ledger:

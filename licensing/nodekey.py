@@ -43,8 +43,10 @@ def node_id(public: bytes) -> str:
 class NodeKey:
     """One installation's key. Whoever holds it is that installation."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, path: Path | None = None) -> None:
+        """`path`: where it lies, if this process may replace it there."""
         self._key = key
+        self.path = path
         raw = raw_key(key.public_key())
         self.id = node_id(raw)
         self.public = base64.b64encode(raw).decode("ascii")
@@ -54,16 +56,23 @@ class NodeKey:
         """Make a key and write it, synced, where none is yet. Raises LicenseError, OSError."""
         if path.exists():
             raise LicenseError("node_key", f"{path} is there already: a node key is never replaced")
+        return cls.replace(path)
+
+    @classmethod
+    def replace(cls, path: Path) -> "NodeKey":
+        """Make a key and write it, synced, in the place of what is there: this is another node then. Raises OSError."""
         key = Ed25519PrivateKey.generate()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         make_private_folder(path.parent)
         write_atomically(path, pem)
-        return cls(key)
+        return cls(key, path)
 
     @classmethod
     def load(cls, path: Path) -> "NodeKey":
         """Read a key nobody else may read. Raises LicenseError, OSError."""
-        return cls._read(path, read_private(path, MAX_KEY_BYTES))
+        found = cls._read(path, read_private(path, MAX_KEY_BYTES))
+        found.path = path
+        return found
 
     @classmethod
     def _read(cls, path: Path, data: bytes) -> "NodeKey":
@@ -78,6 +87,12 @@ class NodeKey:
                 " without it this is a new node, which needs a seat of its own",
             )
         return cls(key)
+
+    @staticmethod
+    def is_there(state_dir: Path, credentials: Path | None = None) -> bool:
+        """Whether `of` would find a key and make none."""
+        folders = (state_dir,) if credentials is None else (credentials, state_dir)
+        return any((folder / FILE_NAME).exists() for folder in folders)
 
     @classmethod
     def of(cls, state_dir: Path, credentials: Path | None = None) -> "NodeKey":

@@ -1,4 +1,4 @@
-"""Telling the operator: each remark once, by mail, webhook and log; what stands now as a banner. Clause 9.5 (C26).
+"""Telling the operator: each remark once, by mail, webhook and log. Clause 9.5 (C26). What stands now, `sluice status` shows.
 
 What is to be told is decided by `evaluate`: a remark's code names threshold, licence and period, so "once" is a set of codes. It
 is given in at the start, and each new one out when it was told, for the ledger to keep: a restart tells nothing twice. A channel
@@ -16,12 +16,12 @@ from typing import Protocol
 import aiohttp
 import structlog
 
-from licensing.entitlement import Entitlement, Remark
+from licensing.entitlement import Remark
 from licensing.model import Notice as VendorNotice
 
 logger = structlog.get_logger()
 
-MAX_WAITING = 100  # notices on their way; beyond that the oldest is left to log and banner
+MAX_WAITING = 100  # notices on their way; beyond that the oldest is left to log and status
 WEBHOOK_TIMEOUT_S = 10.0
 MAIL_TIMEOUT_S = 30.0
 # Between the tries of one channel: a connection that broke is there again soon, a host that greylists wants minutes.
@@ -159,11 +159,6 @@ def of_the_vendor(notices: Iterable[VendorNotice]) -> tuple[Remark, ...]:
     return tuple(
         Remark(f"vendor:{each.id}", each.text, level=each.level) for each in notices if each.text
     )
-
-
-def banner(entitlement: Entitlement) -> tuple[str, ...]:
-    """The lines the command line shows above its answers: what is not merely news, the worst first."""
-    return tuple(each.text for each in entitlement.remarks if each.level != "info")
 
 
 class _Lane:

@@ -9,6 +9,7 @@ from pathlib import Path
 from licensing.clock import Reading
 from licensing.clock import read_machine as read_clocks_of_machine
 from licensing.fingerprint import Machine
+from licensing.persistence import persists
 from licensing.trust import Trust
 
 FLUSH_EVERY_S = 0.1  # a lone count waits so long for others at most: ten commits a second
@@ -30,6 +31,7 @@ class GuardOptions:
     notify_email: tuple[str, ...] = ()
     notify_url: str = ""
     root_file: Path | None = None
+    allow_ephemeral: bool = False  # a state directory that a restart empties
     version: str = "0"
 
 
@@ -42,6 +44,7 @@ class Surroundings:
     chance: random.Random = field(default_factory=random.Random)
     trust: Trust | None = None  # in the place of the root built in
     machine: Machine | None = None
+    persists: Callable[[Path], bool] = persists
     flush_every: float = FLUSH_EVERY_S
     send_mail: SendMail | None = None  # (recipients, subject, text): through the daemon itself
     tells: bool = (

@@ -5,26 +5,51 @@ difference between two neighbouring days that cancels out is midnight, and the s
 """
 
 import csv
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 NOTICE = "notice"  # the source of what the daemon itself tells a sender: no Email (C11)
 DELIVERED = "d"  # the record of one recipient accepted by a remote host
+_NEEDED = ("type", "timeLogged")
 
 
 def count_deliveries(lines: Iterable[str]) -> Counter[str]:
-    """UTC day → `d` records of an accounting file. Raises ValueError when it is none, or tells no time."""
-    rows = csv.DictReader(lines)
-    missing = {"type", "timeLogged"} - set(rows.fieldnames or ())
-    if missing:
-        raise ValueError(f"no accounting file: it has no column {' and no '.join(sorted(missing))}")
+    """UTC day → `d` records of an accounting file, CSV or JSON lines. Raises ValueError when it is none, or tells no time."""
     # ISO 8601 in UTC: the day is its first ten characters.
     return Counter(
-        row["timeLogged"][:10]
-        for row in rows
-        if row["type"] == DELIVERED and row.get("srcType") != NOTICE
+        at[:10]
+        for kind, at, source in _read_records(iter(lines))
+        if kind == DELIVERED and source != NOTICE
     )
+
+
+def _read_records(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
+    """`type`, `timeLogged` and, where it is told, `srcType` of each record."""
+    first = next(lines, "")
+    if first.startswith("{"):
+        yield from map(_read_object, chain([first], lines))
+        return
+    rows = csv.DictReader(chain([first], lines))
+    _require({*(rows.fieldnames or ())})
+    yield from ((row["type"], row["timeLogged"], row.get("srcType") or "") for row in rows)
+
+
+def _read_object(line: str) -> tuple[str, str, str]:
+    record = json.loads(line)  # its error is a ValueError
+    if not isinstance(record, dict):
+        raise ValueError("no accounting file: a line is no object")
+    _require(record.keys())
+    return str(record["type"]), str(record["timeLogged"]), str(record.get("srcType", ""))
+
+
+def _require(found: Iterable[str]) -> None:
+    known = {*found}
+    missing = [name for name in _NEEDED if name not in known]
+    if missing:
+        raise ValueError(f"no accounting file: it has no column {' and no '.join(missing)}")
 
 
 def compare(counted: Mapping[str, int], recorded: Mapping[str, int]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _WHAT = {
     "ledger_unwritable": "the licence ledger cannot be written: make room in the state directory",
     "rewind": "the licence state is older than what was reported: let the server report, which opens a new epoch",
     "license_altered": "the licence file was changed on disk: install the original again",
+    "state_ephemeral": "the state directory does not outlast a restart, which makes this another node: mount a lasting volume"
+    " there, or set `[license] allow_ephemeral = true` if that is meant",
     "clock_step": "this machine's clock is wrong: set it right (NTP)",
     "fp_drift": "parts of this machine have changed; the activation still holds",
 }

@@ -19,7 +19,8 @@ from licensing.books import AckedFigures, Books, Times, unacknowledged_days
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.lease import Allowance, Need
-from licensing.ledger import Ledger, LedgerError, LedgerThread, Outgoing
+from licensing.ledger import LedgerThread, Outgoing
+from licensing.ledger_file import LedgerError
 from licensing.model import (
     REWIND_GRANT,
     USAGE_ACK,
@@ -48,6 +49,18 @@ class Opener(Protocol):
     def open(
         self, envelope: Envelope, payload_type: str, *, kind: Kind | None = None
     ) -> Opened: ...
+
+
+class Keeper(Protocol):
+    """Where reports and answers are kept, durably (`licensing.ledger.Ledger`). All of it is called in the ledger's thread."""
+
+    def outgoing(self) -> Outgoing | None: ...
+    def put_report(
+        self, books: Books, times: Times, build: Callable[[str], tuple[bytes, str]]
+    ) -> Outgoing: ...
+    def settle(self, books: Books, answer: bytes) -> None: ...
+    def open_epoch(self, books: Books, reason: str, times: Times) -> str: ...
+    def last_ack(self) -> bytes | None: ...
 
 
 class Outcome(StrEnum):
@@ -84,7 +97,7 @@ class Reporter:
     def __init__(
         self,
         books: Books,
-        ledger: Ledger,
+        ledger: Keeper,
         thread: LedgerThread,
         *,
         wire: Wire,

@@ -15,6 +15,7 @@ from licensing.facts import (
     BORNE,
     CURED,
     DAY_S,
+    VENDOR_DECIDES_S,
     Facts,
     Finding,
     Held,
@@ -314,7 +315,8 @@ def _finding(found: Finding, bearing: list[Standing], time: Timeline) -> Ruling:
 
 def _cured_by(found: Finding, bearing: list[Standing]) -> float:
     days = max(each.held.license.grace.cure_business_days for each in bearing)
-    return business_days_after(found.since, days)
+    deadline = business_days_after(found.since, days)
+    return deadline + VENDOR_DECIDES_S if found.code == "clone" else deadline
 
 
 def _tampered(found: Finding, bearing: list[Standing], time: Timeline) -> Ruling:

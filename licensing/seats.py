@@ -60,6 +60,9 @@ class Seats:
         self.activations: dict[str, Activation] = {}
         self.refusals: dict[str, str] = {}
         self.failure = ""
+        self._extended: dict[
+            str, float
+        ] = {}  # by acknowledgements, where the licence is not the main one
 
     @property
     def installed(self) -> tuple[Installed, ...]:
@@ -103,6 +106,7 @@ class Seats:
         until = float(held.valid_until)
         if each is self._main:
             until = max(until, self._home.books.activation_until)
+        until = max(until, self._extended.get(_id(each), 0.0))
         ends = each.license.terminate_at.timestamp()
         return until < ends and until - now < RENEW_BEFORE_S
 
@@ -205,8 +209,19 @@ class Seats:
         except (LicenseError, OSError) as error:
             self._told("activation_unreadable", f"{self._activation_path(each)}: {error}")
 
+    def extend(self, license_id: str, until: float) -> None:
+        """The vendor was told that this seat is in use: it holds until then."""
+        self._extended[license_id] = until
+
+    def forget_all(self) -> None:
+        """This is another node now; the files are gone already."""
+        self.activations.clear()
+        self._extended.clear()
+        self._ask_at = 0.0
+
     def forget(self, each: Installed) -> None:
         self.activations.pop(_id(each), None)
+        self._extended.pop(_id(each), None)
         self._activation_path(each).unlink(missing_ok=True)
 
     def _activation_path(self, each: Installed) -> Path:

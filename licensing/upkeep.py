@@ -10,8 +10,8 @@ import structlog
 from licensing.clock import CLOCK_STEP
 from licensing.facts import ALTERED
 from licensing.fingerprint import Match
-from licensing.installation import Installation
-from licensing.ledger import LedgerError
+from licensing.installation import EPHEMERAL, Installation
+from licensing.ledger_file import LedgerError
 from licensing.meter import Meter
 from licensing.selection import Selection
 
@@ -66,6 +66,7 @@ class Upkeep:
             "fp_mismatch": match is not None and not match.holds,
             CLOCK_STEP: home.clock.is_long_behind,
             ALTERED: selection.is_tampered,
+            EPHEMERAL: home.is_ephemeral,
         }
         for code, is_so in noticed.items():
             if is_so:
@@ -94,6 +95,7 @@ class Upkeep:
             if not self._rotate_at - ROTATE_EVERY_S <= now < self._rotate_at:
                 archive = home.state_dir / "archive"
                 moved = await home.thread.run(home.ledger.rotate, now - KEPT_S, archive)
+                moved += await home.thread.run(home.ledger.pack)
                 self._rotate_at = now + (ROTATE_EVERY_S if moved == 0 else 0.0)
         except (LedgerError, OSError) as error:
             logger.warning("the licence's ledger takes nothing", reason=str(error))

@@ -6,6 +6,7 @@ kept, no proxy is taken from the environment. Design 3.5.
 """
 
 import asyncio
+import gzip
 import os
 import random
 import ssl
@@ -20,6 +21,7 @@ import aiohttp
 
 from licensing.envelope import MAX_ENVELOPE_BYTES, MEDIA_TYPE, Envelope
 from licensing.errors import LicenseError
+from licensing.files import write_atomically
 
 CONNECT_S, READ_S = 5.0, 20.0
 MAX_ANSWER_BYTES = 8 * MAX_ENVELOPE_BYTES  # an ack may bring a licence, roots and revocations
@@ -71,7 +73,10 @@ def backoff(tries: int, chance: random.Random) -> float:
 
 
 class SentLog:
-    """Every byte sent, by UTC day: a line is a body as it left. 400 days and 64 MB at most, the oldest go."""
+    """Every byte sent, by UTC day: a line is a body as it left. 400 days and 64 MB at most, the oldest go.
+
+    Days that are over are compressed, to a fifth.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -90,20 +95,38 @@ class SentLog:
             file.write(data + b"\n")
         self._last = data
         if is_new_day:
+            self._compress_all_but(path)
             self._drop_old()
 
     def last(self, count: int) -> list[bytes]:
         """The latest bodies, the newest first."""
         found: list[bytes] = []
-        for path in sorted(self._folder.glob("*.jsonl"), reverse=True):
-            found.extend(reversed(path.read_bytes().splitlines()))
+        for path in self._days():
+            data = path.read_bytes()
+            text = gzip.decompress(data) if path.suffix == ".gz" else data
+            found.extend(reversed(text.splitlines()))
             if len(found) >= count:
                 break
         return found[:count]
 
+    def _days(self) -> list[Path]:
+        """The newest first; of a day that has both (the clock was set back), what was written last."""
+        found = [*self._folder.glob("*.jsonl"), *self._folder.glob("*.jsonl.gz")]
+        return sorted(found, key=lambda path: (path.name[:10], path.suffix), reverse=True)
+
+    def _compress_all_but(self, today: Path) -> None:
+        for path in self._folder.glob("*.jsonl"):
+            if path == today:
+                continue
+            packed = path.with_name(f"{path.name}.gz")
+            # gzip files one after another are one; after a crash between the two steps a day's bodies are there twice.
+            before = packed.read_bytes() if packed.exists() else b""
+            write_atomically(packed, before + gzip.compress(path.read_bytes()))
+            path.unlink()
+
     def _drop_old(self) -> None:
         room = SENT_BYTES
-        for place, path in enumerate(sorted(self._folder.glob("*.jsonl"), reverse=True)):
+        for place, path in enumerate(self._days()):
             room -= path.stat().st_size
             if place and (place >= SENT_DAYS or room < 0):
                 path.unlink()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 PEERS = (
@@ -84,6 +86,25 @@ def missing_from_room(peer: str, program: str) -> str:
     if not (PEERS / peer / "usr" / "sbin" / program).exists():
         return "not installed: run bench/install-peers"
     return "" if shutil.which("unshare") else "not installed: unshare"
+
+
+@cache
+def forbidden() -> str:
+    """Why this system lets nobody make a room, root or not; "" when it does. A container often may not mount."""
+    command = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        _overlay(Path("/etc"), "/usr"),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no mount namespace here: {error}"
+    return f"no mount namespace here: {done.stderr.strip()}" if done.returncode else ""
 
 
 def _overlay(above: Path, target: str) -> str:

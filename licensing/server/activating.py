@@ -182,13 +182,14 @@ class SeatClerk:
             if known is not None and seats.has_lapsed(seat, known.license, now):
                 release(store, seat, now, "server", "lapsed")
                 freed += 1
-        for code in ("REWIND", "FORK", "EPOCH"):
+        # A clone that took an identity of its own is not heard of any more; only then are the rewinds it made over.
+        for code in ("REKEY", "CLONE", "REWIND", "FORK", "EPOCH"):
             for found in store.stale_findings(code, now - RESTORED_QUIET_S, 1_000):
-                if not any(
-                    each == "CLONE"
-                    for each, _ in store.open_codes(found.license_id, found.activation_id)
-                ):
-                    store.clear_finding(found.id, now, "server: restored, no twin for 7 days")
+                codes = {
+                    each for each, _ in store.open_codes(found.license_id, found.activation_id)
+                }
+                if code in ("REKEY", "CLONE") or "CLONE" not in codes:
+                    store.clear_finding(found.id, now, "server: no twin for 7 days")
         return freed
 
 

@@ -5,7 +5,7 @@ Everything that changes something stands in the audit log with the name in the c
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,7 @@ from licensing.server.commit import Busy, Committer, NotCommitted
 from licensing.server.desk import Desk, note
 from licensing.server.incidents import Incidents
 from licensing.server.leasing import reclaim_by_hand
+from licensing.server.roles import EVERYBODY, Roles, name_of
 from licensing.server.rows import LicenseRow
 from licensing.server.signer import read_envelope
 from licensing.server.store import Store
@@ -29,11 +30,22 @@ MAX_BODY = 256 * 1024
 MAX_ROWS = 10_000  # of any list; the answer says when there is more
 MAX_AUDIT = 1_000
 
+# No blank, no angle, no control byte: it stands in a header and in RCPT.
+Address = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=254, pattern=r"^[^\s<>@,;:\"\x00-\x20\x7f]+@[^\s<>@,;:\"\x00-\x20\x7f]+\Z"
+    ),
+]
 Handler = Callable[[web.Request], Awaitable[Any]]
 
 
 class _Reclaim(msgspec.Struct, forbid_unknown_fields=True):
     assume_used: bool = False
+
+
+class _Contacts(msgspec.Struct, forbid_unknown_fields=True):
+    contacts: Annotated[list[Address], msgspec.Meta(max_length=20)]
 
 
 class AdminFace:
@@ -46,7 +58,9 @@ class AdminFace:
         incidents: Incidents,
         *,
         now: Callable[[], float],
+        roles: Roles = EVERYBODY,
     ) -> None:
+        self._roles = roles
         self._desk = desk
         self._committer = committer
         self._incidents = incidents
@@ -68,10 +82,51 @@ class AdminFace:
             ("POST", "revocations", self._revoke),
             ("GET", "audit", self._audit),
             ("GET", "errors", self._errors),
+            ("GET", "licenses/{id}/contacts", self._contacts),
+            ("POST", "licenses/{id}/contacts", self._set_contacts),
+            ("GET", "letters", self._letters),
         )
         for method, path, handler in routes:
-            app.router.add_route(method, f"/admin/v1/{path}", _wrap(handler))
+            app.router.add_route(
+                method, f"/admin/v1/{path}", _wrap(self._allowed(handler, changes=method != "GET"))
+            )
         return app
+
+    def _allowed(self, handler: Handler, *, changes: bool) -> Handler:
+        async def answered(request: web.Request) -> Any:
+            certificate = request.get_extra_info("peercert")
+            why_not = self._roles.why_not(certificate, changes=changes)
+            if why_not:
+                raise LicenseError("forbidden", why_not)
+            return await handler(request)
+
+        return answered
+
+    # -- letters --------------------------------------------------------------------------------------
+
+    async def _contacts(self, request: web.Request) -> Any:
+        name = request.match_info["id"]
+        found = await self._committer.run(lambda store: store.contacts(name))
+        return {"license_id": name, "contacts": found}
+
+    async def _set_contacts(self, request: web.Request) -> Any:
+        """Whom the notices of a licence go to from now on."""
+        asked = msgspec.json.decode(await request.read(), type=_Contacts)
+        name, actor, now = request.match_info["id"], _actor(request), int(self._now())
+        if self._desk.book.newest(name) is None:
+            raise LicenseError("not_found", f"no licence is known as {name[:40]}")
+
+        def write(store: Store) -> None:
+            store.put_contacts(name, asked.contacts)
+            note(store, now, actor, "contacts", license=name, addresses=len(asked.contacts))
+
+        await self._committer.run(write)
+        return {"license_id": name, "contacts": sorted(set(asked.contacts))}
+
+    async def _letters(self, request: web.Request) -> Any:
+        name = request.query.get("license")
+        rows = await self._committer.run(lambda store: store.letters(name, MAX_ROWS))
+        return [asdict(row) for row in rows]
 
     # -- licences -------------------------------------------------------------------------------------
 
@@ -238,7 +293,7 @@ def _wrap(handler: Handler) -> Callable[[web.Request], Coroutine[Any, Any, web.R
         try:
             found = await handler(request)
         except LicenseError as error:
-            status = 404 if error.code == "not_found" else 400
+            status = {"not_found": 404, "forbidden": 403}.get(error.code, 400)
             return _as_response(refuse(status, error.code, str(error)))
         except msgspec.MsgspecError as error:
             return _as_response(refuse(400, "SCHEMA", str(error)))
@@ -262,9 +317,4 @@ def _asked(request: web.Request, name: str) -> str:
 
 def _actor(request: web.Request) -> str:
     """The common name of the client's certificate, which the TLS layer has verified."""
-    certificate = request.get_extra_info("peercert") or {}
-    for part in certificate.get("subject", ()):
-        for key, value in part:
-            if key == "commonName":
-                return str(value)
-    return "unnamed"
+    return name_of(request.get_extra_info("peercert"))

@@ -13,6 +13,8 @@ from rich.table import Table
 from licensing.errors import LicenseError
 from licensing.model import REVOCATIONS
 from licensing.server.admin_client import AdminClient
+from licensing.server.post import Smarthost
+from licensing.server.roles import Roles
 from licensing.server.serve import ServeOptions, run, tls_context
 from licensing.server.signer import Signer, credential, load_signer, read_envelope
 from licensing.trust import Trust
@@ -24,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, help="The licence server, and its operat
 node_app = typer.Typer(no_args_is_help=True, help="Servers that have a seat.")
 lease_app = typer.Typer(no_args_is_help=True, help="Blocks of Emails in the hands of nodes.")
 finding_app = typer.Typer(no_args_is_help=True, help="What does not fit: rewinds, forks, clones.")
+contact_app = typer.Typer(no_args_is_help=True, help="Who gets the notices of a licence by mail.")
 app.add_typer(node_app, name="node")
+app.add_typer(contact_app, name="contact")
 app.add_typer(lease_app, name="lease")
 app.add_typer(finding_app, name="finding")
 
@@ -79,6 +83,30 @@ def serve(
         Path | None, typer.Option(help="Who signs the certificates of the vendor's people, PEM.")
     ] = None,
     latest_version: Annotated[str, typer.Option(help="Told to nodes as available.")] = "",
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name or unit (CN, OU) in the certificates of people who may change things; repeatable."
+        ),
+    ] = None,
+    viewer: Annotated[
+        list[str] | None,
+        typer.Option(help="The same of people who may only look. Without both: everybody changes."),
+    ] = None,
+    smarthost: Annotated[
+        str | None, typer.Option(help="HOST:PORT that takes our mail; without it none is sent.")
+    ] = None,
+    smarthost_tls: Annotated[
+        str, typer.Option(help="starttls, tls, or none (this machine only).")
+    ] = "starttls",
+    smarthost_user: Annotated[str | None, typer.Option(help="To log in there.")] = None,
+    smarthost_password: Annotated[
+        str | None, typer.Option(envvar="SLUICE_LICENSE_SMARTHOST_PASSWORD", help="Of that user.")
+    ] = None,
+    mail_from: Annotated[str, typer.Option(help="Who our mail is from.")] = "",
+    mail_copy: Annotated[
+        list[str] | None, typer.Option(help="An address of yours that gets every letter, too.")
+    ] = None,
     recover: Annotated[
         bool, typer.Option("--recover", help="The books were restored from a backup.")
     ] = False,
@@ -97,6 +125,11 @@ def serve(
             admin_tls=tls_context(tls_cert, tls_key, admin_ca) if admin_ca else None,
             latest_version=latest_version,
             recover=recover,
+            roles=Roles(frozenset(operator or ()), frozenset(viewer or ())),
+            smarthost=_smarthost(
+                smarthost, smarthost_tls, mail_from, smarthost_user, smarthost_password
+            ),
+            copies=tuple(mail_copy or ()),
         )
         signer = _signer(key, delegation, passphrase, trust)
         status = _run_on_uvloop(run(options, signer, trust))
@@ -104,6 +137,18 @@ def serve(
         _complain(error)
         raise typer.Exit(EX_CONFIG) from None
     raise typer.Exit(status)
+
+
+def _smarthost(
+    address: str | None, tls: str, sender: str, user: str | None, password: str | None
+) -> Smarthost | None:
+    if address is None:
+        return None
+    if "@" not in sender:
+        raise LicenseError("smarthost", "--smarthost needs --mail-from, an address of yours")
+    host = Smarthost(*_address(address), sender, tls, user, password)
+    host.check()
+    return host
 
 
 def _run_on_uvloop(main: Coroutine[Any, Any, int]) -> int:
@@ -182,6 +227,46 @@ def usage(
         return
     rows = [{"day": day, "emails": emails} for day, emails in found["days"].items()]
     _show([*rows, {"day": "all", "emails": found["emails"]}], False)
+
+
+@contact_app.command("set")
+def contact_set(
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    license: License,
+    address: Annotated[
+        list[str] | None, typer.Argument(help="All addresses; none: nobody is told.")
+    ] = None,
+    ca: Authority = None,
+) -> None:
+    """Say who gets the notices of a licence by mail, from now on."""
+    client = AdminClient(server, cert, cert_key, ca)
+    body = json.dumps({"contacts": address or []}).encode()
+    _show(_asked(lambda: client.post(f"licenses/{license}/contacts", body)), True)
+
+
+@contact_app.command("show")
+def contact_show(
+    license: License, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
+) -> None:
+    """Who gets the notices of a licence."""
+    client = AdminClient(server, cert, cert_key, ca)
+    _show(_asked(lambda: client.get(f"licenses/{license}/contacts")), True)
+
+
+@contact_app.command("letters")
+def contact_letters(
+    server: Server,
+    cert: Cert,
+    cert_key: Key,
+    ca: Authority = None,
+    license: OfLicense = None,
+    as_json: AsJson = False,
+) -> None:
+    """What was written to them, and what became of it."""
+    columns = ("notice", "recipient", "made_at", "tries", "settled_at", "failure")
+    _list(AdminClient(server, cert, cert_key, ca), "letters", license, columns, as_json)
 
 
 @node_app.command("list")

@@ -23,15 +23,13 @@ from licensing.model import (
     UsageReport,
     VolumeLimit,
 )
-from licensing.server import leasing, reports, seats
+from licensing.server import clones, leasing, reports, seats
 from licensing.server import pool as pool_rules
 from licensing.server.answers import Answer, refuse
 from licensing.server.desk import Desk, note
 from licensing.server.rows import ActivationRow, AnswerRow, EpochRow, LeaseRow, PoolRow
 from licensing.server.store import Store
 
-CLONE_WINDOW_S = 86_400  # the second swap within a day is no restored backup but two machines
-SWAPS_OF_A_CLONE = 2
 THRESHOLDS = (100, 95, 90, 80)  # percent of a volume (C26)
 MAX_UNKNOWN_LEASES = 8  # named in a finding
 
@@ -185,6 +183,7 @@ class _Turn:
         self._license = license
         self._terms = license.limits.volume
         self._now = now
+        self._notices: tuple[Notice, ...] = ()  # of this very report
 
     def count(self, verdict: reports.Apply, slowdown: float) -> Answer:
         """Write all that the report says, and the answer with it."""
@@ -274,13 +273,7 @@ class _Turn:
         report, store, now = self._report, self._store, self._now
         seat = self._seat
         if opens_epoch and seat.offer_reason in ("REWIND", "FORK"):
-            swaps = store.add_swap(seat.activation_id, now, now - CLONE_WINDOW_S)
-            if swaps >= SWAPS_OF_A_CLONE:
-                detail = (
-                    f"{swaps} swaps within a day; boot {report.boot}, fingerprint {report.fp_match}"
-                )
-                store.put_finding(seat.license_id, seat.activation_id, "CLONE", detail, now)
-                note(store, now, "server", "clone", activation=seat.activation_id)
+            self._notices = clones.swapped(store, seat, self._license, report, now)
         was_released = seat.released_at is not None
         seen = seats.seen(seat, self._license, report, now)
         if opens_epoch:
@@ -341,7 +334,7 @@ class _Turn:
             next_report_s=reports.next_report(
                 self._license.reporting.interval_s, self._seat.node_id, now, slowdown
             ),
-            notices=self._notices(pool),
+            notices=self._said(pool),
             license=renewal,
             revocations=desk.book.revocations if listed else None,
             latest_version=desk.latest_version,
@@ -364,7 +357,7 @@ class _Turn:
             share=pool_rules.share(self._terms, pool, nodes),
         )
 
-    def _notices(self, pool: PoolRow | None) -> tuple[Notice, ...]:
+    def _said(self, pool: PoolRow | None) -> tuple[Notice, ...]:
         said = []
         if pool is not None and self._terms is not None:
             percent = pool.used * 100 // self._terms.emails
@@ -373,18 +366,8 @@ class _Turn:
                 said.append(_volume_notice(self._license, self._terms, pool, crossed))
         if self._report.epoch == 1:
             return tuple(said)  # no copy was ever seen: nothing to look for
-        for code, number in self._store.open_codes(
-            self._license.license_id, self._seat.activation_id
-        ):
-            if code == "CLONE":
-                said.append(Notice(id=f"clone:{number}", level="error", text=_CLONE_TEXT))
-        return tuple(said)
-
-
-_CLONE_TEXT = (
-    "two servers report with the same identity: a machine was copied. Give the copy an identity of its own (delete its"
-    " state directory's node key and activate it), or stop it"
-)
+        told = self._notices or clones.standing(self._store, self._seat, self._license, self._now)
+        return (*said, *told)
 
 
 def _volume_notice(license: License, terms: VolumeLimit, pool: PoolRow, crossed: int) -> Notice:

@@ -8,9 +8,9 @@ import apsw
 
 from licensing.errors import LicenseError
 
-VERSION = 1
-# `MIGRATIONS[n]` brings books of version n to n + 1; they only ever append.
-MIGRATIONS: dict[int, str] = {}
+# Each brings the books to the next version; they only ever append. New books go through all of them.
+MIGRATIONS = ("schema.sql", "letters.sql")
+VERSION = len(MIGRATIONS)
 
 CACHE_KB = 65_536  # 10,000 nodes with their last reports fit
 CHECKPOINT_PAGES = (
@@ -50,10 +50,6 @@ def _migrate(connection: apsw.Connection, path: Path | str) -> None:
             f"{path} was written by a newer release (version {version}, this one knows {VERSION}): run that release again",
         )
     with connection:  # all or nothing
-        if version == 0:
-            schema = resources.files("licensing.server").joinpath("schema.sql").read_text()
-            connection.execute(schema)
-        else:
-            for step in range(version, VERSION):
-                connection.execute(MIGRATIONS[step])
+        for name in MIGRATIONS[version:]:
+            connection.execute(resources.files("licensing.server").joinpath(name).read_text())
         connection.execute(f"PRAGMA user_version = {VERSION}")

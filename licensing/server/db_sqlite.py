@@ -3,7 +3,7 @@
 It is used from one thread at a time; who that is, `commit` says.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from licensing.server.rows import (
     EpochRow,
     FindingRow,
     LeaseRow,
+    LetterRow,
     LicenseRow,
     PoolRow,
     UsageRow,
@@ -85,6 +86,19 @@ _FINDINGS = _select(
 _FINDING = _select("finding", FindingRow, "WHERE id = ?")
 _STALE = _select(
     "finding", FindingRow, "WHERE code = ? AND cleared_at IS NULL AND last_at < ? LIMIT ?"
+)
+_PUT_LETTER = _put("letter", LetterRow)
+_ADD_LETTER = _PUT_LETTER.partition(" ON CONFLICT ")[0] + " ON CONFLICT DO NOTHING"
+_DUE_LETTERS = _select(
+    "letter", LetterRow, "WHERE settled_at IS NULL AND next_at <= ? ORDER BY next_at LIMIT ?"
+)
+_LETTERS = _select(
+    "letter", LetterRow, "WHERE (?1 IS NULL OR license_id = ?1) ORDER BY made_at DESC LIMIT ?2"
+)
+_QUIET_OF = _select(
+    "activation",
+    ActivationRow,
+    "WHERE released_at IS NULL AND license_id = ? AND last_seen < ? LIMIT ?",
 )
 _LAST_AUDIT = _select("audit_log", AuditRow, "ORDER BY number DESC LIMIT 1")
 _AUDIT = _select("audit_log", AuditRow, "WHERE number > ? ORDER BY number LIMIT ?")
@@ -337,6 +351,39 @@ class SqliteStore:
         """Records of the audit log in their order."""
         return self._all(AuditRow, _AUDIT, after, limit)
 
+    # -- letters
+
+    def contacts(self, license_id: str) -> list[str]:
+        """Whom a licence's notices go to."""
+        sql = "SELECT address FROM contact WHERE license_id = ? ORDER BY address"
+        return [str(address) for (address,) in self._execute(sql, (license_id,))]
+
+    def put_contacts(self, license_id: str, addresses: Sequence[str]) -> None:
+        """From now on these, and no others."""
+        self._execute("DELETE FROM contact WHERE license_id = ?", (license_id,))
+        for address in addresses:
+            self._execute("INSERT OR IGNORE INTO contact VALUES (?, ?)", (license_id, address))
+
+    def quiet_of(self, license_id: str, since: int, limit: int) -> list[ActivationRow]:
+        """Seated nodes of a licence that were not heard of since then."""
+        return self._all(ActivationRow, _QUIET_OF, license_id, since, limit)
+
+    def add_letter(self, row: LetterRow) -> None:
+        """Write a letter, unless this notice was written to this recipient before."""
+        self._put(_ADD_LETTER, row)
+
+    def put_letter(self, row: LetterRow) -> None:
+        """What became of it."""
+        self._put(_PUT_LETTER, row)
+
+    def due_letters(self, now: int, limit: int) -> list[LetterRow]:
+        """Those to be taken away now, the longest due first."""
+        return self._all(LetterRow, _DUE_LETTERS, now, limit)
+
+    def letters(self, license_id: str | None, limit: int) -> list[LetterRow]:
+        """Letters of a licence, or of all, the newest first."""
+        return self._all(LetterRow, _LETTERS, license_id, limit)
+
     # -- the books themselves
 
     def raise_fences(self, by: int) -> None:
@@ -344,7 +391,9 @@ class SqliteStore:
         self._execute("UPDATE account SET fence = fence + ?", (by,))
 
     def forget_before(self, day: str, at: int) -> None:
-        """Drop what has no use any more: old evidence, and moves and swaps beyond their windows."""
+        """Drop what has no use any more: old evidence and letters, and moves and swaps beyond their windows."""
         self._execute("DELETE FROM evidence WHERE day < ?", (day,))
+        old = "settled_at IS NOT NULL AND date(settled_at, 'unixepoch') < ?"
+        self._execute(f"DELETE FROM letter WHERE {old}", (day,))
         self._execute("DELETE FROM seat_move WHERE at < ?", (at,))
         self._execute("DELETE FROM swap WHERE at < ?", (at,))

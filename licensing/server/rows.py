@@ -125,6 +125,21 @@ class FindingRow(Struct, frozen=True):
     cleared_by: str
 
 
+class LetterRow(Struct, frozen=True):
+    """A notice on its way to one recipient, or arrived: `settled_at` is when it was taken over, or (`failure`) given up."""
+
+    notice: str
+    recipient: str
+    license_id: str
+    subject: str
+    body: str
+    made_at: int
+    next_at: int
+    tries: int = 0
+    settled_at: int | None = None
+    failure: str = ""
+
+
 class UsageRow(Struct, frozen=True):
     """Emails of one node in one epoch on one UTC day."""
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,14 +29,19 @@ from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore
 from licensing.server.desk import Desk, note
 from licensing.server.incidents import Incidents
 from licensing.server.keyring import KeyRing
+from licensing.server.letters import LetterClerk
 from licensing.server.numbers import Numbers
 from licensing.server.pool import day_at
+from licensing.server.post import Post, Smarthost
+from licensing.server.roles import EVERYBODY, Roles
 from licensing.server.seats import MOVES_WINDOW_S
 from licensing.server.signer import Signer
 from licensing.trust import Trust
 
 FENCE_JUMP = 1 << 20  # more leases than a backup can be behind (A27)
 SWEEP_S = 60.0
+LETTERS_S = 60.0
+LICENSES_AT_ONCE = 50  # some milliseconds of the committer
 STOP_S = 10.0  # for requests under way
 BACKLOG = 1_024
 KEEPALIVE_S = 75.0  # a node that reports each minute keeps its connection
@@ -47,7 +52,10 @@ log = structlog.get_logger("sluice.license_server")
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What to serve, and where. `admin_listen` None: no admin face. `recover`: the books come from a backup."""
+    """What to serve, and where. `admin_listen` None: no admin face. `recover`: the books come from a backup.
+
+    `smarthost` None: no mail; `copies` are the vendor's own addresses, to which every letter goes, too.
+    """
 
     database: Path
     listen: tuple[str, int]
@@ -56,6 +64,9 @@ class ServeOptions:
     admin_tls: ssl.SSLContext | None = None
     latest_version: str = ""
     recover: bool = False
+    roles: Roles = EVERYBODY
+    smarthost: Smarthost | None = None
+    copies: tuple[str, ...] = ()
 
 
 def tls_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -133,7 +144,7 @@ async def _faces(
         incidents=incidents,
         numbers=numbers,
     )
-    admin = AdminFace(desk, committer, incidents, now=now)
+    admin = AdminFace(desk, committer, incidents, now=now, roles=options.roles)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(
             listening(face.application(), options.listen, options.tls)
@@ -143,12 +154,17 @@ async def _faces(
             admin_port = await stack.enter_async_context(
                 listening(admin.application(), options.admin_listen, options.admin_tls)
             )
-        sweep = asyncio.create_task(_sweep(desk, committer, incidents, now))
+        tasks = [asyncio.create_task(_sweep(desk, committer, incidents, now))]
+        if options.smarthost is not None:
+            clerk = LetterClerk(desk, options.copies)
+            tasks.append(asyncio.create_task(_write_letters(clerk, committer, now)))
+            tasks.append(asyncio.create_task(Post(committer, options.smarthost, now=now).run()))
         try:
             yield port, admin_port
         finally:
-            sweep.cancel()
-            await asyncio.wait([sweep])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 def _watch(
@@ -230,6 +246,25 @@ async def _sweep(
             )
         except (Busy, NotCommitted) as error:
             log.warning("sweep_put_off", why=str(error))
+
+
+async def _write_letters(
+    clerk: LetterClerk, committer: Committer, now: Callable[[], float]
+) -> None:
+    """Each minute, a few licences at a time: reports wait for none of it."""
+    while True:
+        for some in _in_parts(clerk.licenses(), LICENSES_AT_ONCE):
+            try:
+                await committer.run(
+                    lambda store, some=some: clerk.write(store, some, int(now()))  # type: ignore[misc]
+                )
+            except (Busy, NotCommitted) as error:
+                log.warning("letters_put_off", why=str(error))
+        await asyncio.sleep(LETTERS_S)
+
+
+def _in_parts(names: list[str], size: int) -> Iterator[list[str]]:
+    return (names[at : at + size] for at in range(0, len(names), size))
 
 
 def _recover(store: SqliteStore, now: float) -> None:

@@ -20,6 +20,7 @@ class LazyGroup(TyperGroup):
     heavy: ClassVar[dict[str, str]] = {
         "config": "mta.cli.config",
         "dkim": "mta.cli.dkim",
+        "doctor": "mta.cli.doctor",
         "license": "mta.cli.license",
     }
 
@@ -91,5 +92,9 @@ def main(
 app.command()(send)
 operate.add_to(app)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
-app.add_typer(messages.app, name="messages", help="Queued messages: list, show, delete.")
+app.add_typer(
+    messages.app,
+    name="messages",
+    help="Queued messages: list, show, hold, release, delete, retry, export, import.",
+)
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -35,16 +35,27 @@ Row = dict[str, Any]
 
 def ask(verb: str, config: Path | None, socket: Path | None, **args: Any) -> Any:
     """The server's answer; on an error say it and end the command."""
-    path = socket or socket_of(config)
     try:
-        client = ControlClient(path, CHANGE_TIMEOUT_S)
-    except ControlError as error:
-        fail(error.text, error.hint, EXIT_UNAVAILABLE)
-    try:
-        with client:
+        with _connect(config, socket) as client:
             return client.call(verb, **args)
     except ControlError as error:
         fail(error.text, error.hint, EXIT_FAILED)
+
+
+def stream(verb: str, config: Path | None, socket: Path | None, **args: Any) -> Iterator[Any]:
+    """The items of the server's answer as they come; on an error say it and end the command."""
+    try:
+        with _connect(config, socket) as client:
+            yield from client.stream(verb, **args)
+    except ControlError as error:
+        fail(error.text, error.hint, EXIT_FAILED)
+
+
+def _connect(config: Path | None, socket: Path | None) -> ControlClient:
+    try:
+        return ControlClient(socket or socket_of(config), CHANGE_TIMEOUT_S)
+    except ControlError as error:
+        fail(error.text, error.hint, EXIT_UNAVAILABLE)
 
 
 def socket_of(config: Path | None) -> Path:

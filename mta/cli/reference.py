@@ -72,7 +72,13 @@ A worker that does not answer within a second has `sluice_worker_up` 0 and no ot
 starts; `rate()` knows how to read that. What stands in the spool is counted anew at most so often that it costs the spool two
 per cent of its time, so behind a large backlog those numbers may be some seconds old.
 
-Worth an alarm: `sluice_worker_up == 0`, `sluice_intake_open == 0`, `sluice_follower_up == 0`, `sluice_dns_down == 1`,
+Beside it, `/healthz` answers 200 while every worker answers, and `/readyz` 200 while some worker takes mail, else 503 with words.
+Let whatever restarts the server look at the first, and whatever hands it mail at the second: a restart mends no full disk.
+
+[`config/grafana/sluice.json`](../config/grafana/sluice.json) is a dashboard of these numbers.
+
+Worth an alarm: `sluice_worker_up == 0`, `sluice_intake_open == 0`, `sluice_follower_up == 0`,
+`sluice_follower_lag_seconds > 60`, `sluice_dns_down == 1`,
 `increase(sluice_bugs_total[1h]) > 0`, and
 `histogram_quantile(0.99, rate(sluice_loop_lag_seconds_bucket[5m])) > 0.05`.
 """
@@ -175,7 +181,7 @@ def render_metrics() -> str:
 def _metrics_table(metrics: tuple[Metric, ...], labels: tuple[str, ...]) -> list[str]:
     rows = ["| name | kind | labels | meaning |", "|---|---|---|---|"]
     for each in metrics:
-        names = ", ".join(f"`{name}`" for name in (*labels, each.label) if name)
+        names = ", ".join(f"`{name}`" for name in (*labels, *each.labels))
         rows.append(f"| `{each.shown}` | {each.kind.value} | {names} | {_text(each.help)} |")
     return rows
 

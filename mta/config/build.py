@@ -5,6 +5,7 @@ Each function builds what it can and reports every mistake; the caller throws th
 there was one.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
-from mta.config.schema import ListenerSection, QueueSection, VmtaSection
+from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
 from mta.config.secrets import (
     check_certificate,
     read_certificates,
@@ -22,6 +23,7 @@ from mta.config.secrets import (
     read_users,
 )
 from mta.config.sections import Sections
+from mta.follow.records import COLUMNS, columns_for
 from mta.model.address import HostPort, normalise_domain, parse_host_port
 from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
@@ -42,6 +44,8 @@ from mta.policy.rules import (
 )
 
 DEFAULT_VMTA = "default"
+CREDENTIALS = "%d/"  # systemd.unit(5) writes the directory of a service's credentials so
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 MIN_RECIPIENTS = 100  # RFC 5321 §4.5.3.1.8: a server takes at least so many
 
 _LISTENER_KEYS = frozenset(ListenerSection.model_fields) - {"auth_users", "tls", "vmta"}
@@ -343,17 +347,41 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
             report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
         if section.max_size < 1:
             report.problem((*path, "max_size"), "must be larger than nothing")
+        _check_choice(section, path, report)
         found.append(
             AccountingRules(
                 name=name,
                 path=file,
                 records=section.records,
+                format=section.format,
+                fields=section.fields,
+                vmtas=section.vmtas,
+                jobs=section.jobs,
+                domains=section.domains,
                 max_size=section.max_size,
                 rotate_daily=section.rotate == "1d",
+                compress=section.compress,
+                keep_s=section.keep,
+                keep_size=section.keep_size,
                 place=_place(path, report),
             )
         )
     return found
+
+
+def _check_choice(section: AccountingSection, path: KeyPath, report: Report) -> None:
+    """Columns that there are, and no choice by what a record does not have."""
+    known = columns_for(section.records)
+    for field in section.fields:
+        if field in COLUMNS and field not in known:
+            report.problem((*path, "fields"), f"{field!r} is filled by none of these records")
+        elif field not in COLUMNS:
+            text = f"{field!r} is no column{did_you_mean(field, COLUMNS)}"
+            report.problem((*path, "fields"), text)
+    for key, record, what in (("domains", "r", "domain"), ("jobs", "tq", "job")):
+        if getattr(section, key) and record in section.records:
+            text = f'"{record}" records have no {what}: give them a set of their own'
+            report.problem((*path, key), text)
 
 
 def build_logging(sections: Sections, report: Report) -> LoggingRules:
@@ -440,5 +468,17 @@ def _place(path: KeyPath, report: Report) -> Place:
 
 
 def _path(text: str, key: KeyPath, report: Report) -> str:
-    """A path of the configuration: relative ones start at the file that names them."""
-    return str(report.tree.origin(key).directory / text) if text else ""
+    """A path of the configuration: relative ones start at the file that names them, `%d/…` at systemd's credentials."""
+    if not text:
+        return ""
+    if text.startswith(CREDENTIALS):
+        directory = os.environ.get(CREDENTIALS_VARIABLE, "")
+        if not directory:
+            report.problem(
+                key,
+                f"{CREDENTIALS} is known only to a service with LoadCredential=; to check this file elsewhere, "
+                f"set {CREDENTIALS_VARIABLE}=/run/credentials/sluice.service",
+            )
+            return text
+        return str(Path(directory) / text.removeprefix(CREDENTIALS))
+    return str(report.tree.origin(key).directory / text)

@@ -124,6 +124,13 @@ def _read_domain_pattern(value: object) -> str:
     return "*." + normalise_domain(text[2:]) if text.startswith("*.") else normalise_domain(text)
 
 
+def _read_name_pattern(value: object) -> str:
+    text = _text(value)
+    if not text.removeprefix("!") or not text.isprintable():
+        raise ValueError(f"{text!r} is no pattern like news-* or !test")
+    return text
+
+
 def _read_mail_address(value: object) -> str:
     text = _text(value)
     try:
@@ -262,6 +269,8 @@ Domain = Annotated[str, PlainValidator(_read_domain), Form("domain", format_valu
 DomainPattern = Annotated[str, PlainValidator(_read_domain_pattern), Form("domain", format_value)]
 Domains = Annotated[tuple[Domain, ...], Form("list of domains", format_value)]
 HostPatterns = Annotated[tuple[DomainPattern, ...], Form("list of host patterns", format_value)]
+NamePattern = Annotated[str, PlainValidator(_read_name_pattern)]
+NamePatterns = Annotated[tuple[NamePattern, ...], Form("list of patterns", format_value)]
 Source = Annotated[str, PlainValidator(_read_source)]
 Sources = Annotated[tuple[Source, ...], Form("list of IP addresses", format_value)]
 MailAddress = Annotated[str, PlainValidator(_read_mail_address)]

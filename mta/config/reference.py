@@ -75,7 +75,8 @@ then counts for that domain in addition. A domain without a named site is its ow
 
 _FILES = """\
 `include` names more files, relative to the main one. A table may stand in one of the files
-only; `[[listener]]` and `[[dkim]]` add up. Relative paths start at the file that names them."""
+only; `[[listener]]` and `[[dkim]]` add up. Relative paths start at the file that names them; a path
+that begins with `%d/` leads to the credentials of the service (`LoadCredential=` of systemd)."""
 
 _CHECKING = """\
 `sluice config check --config FILE` tells every mistake at once, each with its file, line and

@@ -26,6 +26,7 @@ from mta.config.kinds import (
     Limit,
     ListenAddress,
     MailAddresses,
+    NamePatterns,
     Networks,
     Port,
     PositiveDuration,
@@ -485,7 +486,7 @@ class DkimSection(Section):
 
 
 class AccountingSection(Section):
-    """A set of accounting files: one CSV line for every recipient that is done."""
+    """A set of accounting files: one line for every recipient that is done."""
 
     path: FilePath = _key(
         ...,
@@ -497,9 +498,44 @@ class AccountingSection(Section):
         'Which records: "d" delivered, "b" bounced, "t" a recipient deferred, "tq" a queue '
         'deferred, "r" received. The last three are many: give them a file of their own.',
     )
+    format: Literal["csv", "jsonl"] = _key(
+        _ACCOUNTING.format, 'How a record is written: "csv" or "jsonl", an object of JSON a line.'
+    )
+    fields: tuple[str, ...] = _key(
+        _ACCOUNTING.fields,
+        "Which columns, in this order; `type` always comes first. Not set: all that the records fill.",
+        example='["timeLogged", "rcpt", "dsnStatus", "bounceCat", "vmta", "jobId"]',
+    )
+    vmtas: NamePatterns = _key(
+        _ACCOUNTING.vmtas,
+        "Only records of these virtual MTAs. `*` stands for anything, `!` in front leaves out, the first pattern that matches "
+        "decides; with nothing but `!` patterns all others are kept.",
+        example='["a", "b-*"]',
+    )
+    jobs: NamePatterns = _key(
+        _ACCOUNTING.jobs, "Only records of these jobs, chosen likewise.", example='["!test-*"]'
+    )
+    domains: NamePatterns = _key(
+        _ACCOUNTING.domains,
+        "Only records of recipients at these domains, chosen likewise.",
+        example='["gmail.com", "*.example.net"]',
+    )
     max_size: Size = _key(_ACCOUNTING.max_size, "A new file begins at this size.")
     rotate: Literal["1d", "never"] = _key(
         "1d", 'Whether a new file begins every day, at midnight UTC: "1d" or "never".'
+    )
+    compress: Switch = _key(
+        _ACCOUNTING.compress, "Whether finished files are compressed with gzip, in the background."
+    )
+    keep: PositiveDuration = _key(
+        None,
+        "How long after its last record a finished file is removed. Not set: never.",
+        example='"30d"',
+    )
+    keep_size: Size = _key(
+        None,
+        "How large all finished files of this set may be together; beyond it the oldest are removed. Not set: without a limit.",
+        example='"20G"',
     )
 
 
@@ -549,6 +585,12 @@ class LicenseSection(Section):
         "The certificates, as a PEM file, to believe besides the system's: of a proxy that looks into "
         "TLS, for one. What the vendor says is signed in any case.",
         example='"/etc/sluice/tls/ca.pem"',
+    )
+    allow_ephemeral: Switch = _key(
+        _LICENSE.allow_ephemeral,
+        "Whether `state_dir` may lie where a restart empties it (in memory, in a container's own layer). Each "
+        "start is another node then: well for Volume in containers that come and go, but under a server "
+        "licence it takes another seat, and without this setting no licence is in force.",
     )
     node_label: Label = _key(
         _LICENSE.node_label,

@@ -24,9 +24,11 @@ from mta.policy.rules import AuthRules, Place
 # Section header → key → value as TOML.
 Shown = dict[str, dict[str, str]]
 
-_DURATIONS = frozenset({"dns_timeout", "expire_s"})
+_DURATIONS = frozenset({"dns_timeout", "expire_s", "keep_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
-_SET_ONLY = frozenset({"identity", "expire_s", "dns_servers", "tls_cert", "tls_key"})
+_SET_ONLY = frozenset(
+    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "keep_s", "keep_size"}
+)
 
 
 def _forms() -> dict[str, Form]:

@@ -27,25 +27,42 @@ class QueueArgs(msgspec.Struct, forbid_unknown_fields=True):
     queue: str
 
 
+STATUSES = ("due", "deferred", "held")
+
+
 class FilterArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool."""
+    """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool.
+
+    `status`: due, deferred or held. `larger_than` and `smaller_than`: bytes.
+    """
 
     domain: str = ""
+    site: str = ""
     vmta: str = ""
     job: str | None = None
     sender: str | None = None
     recipient: str = ""
     message: int | str = ""
+    status: str = ""
     older_than_s: float = 0.0
+    younger_than_s: float = 0.0
+    larger_than: int = 0
+    smaller_than: int = 0
     held: bool | None = None
     limit: int = 100
 
 
-class DeleteArgs(FilterArgs, forbid_unknown_fields=True):
+class ChangeArgs(FilterArgs, forbid_unknown_fields=True):
     """`all`: must be said when nothing else narrows the choice. `dry_run`: only count."""
 
     all: bool = False
     dry_run: bool = False
+
+
+class HoldArgs(ChangeArgs, forbid_unknown_fields=True):
+    """`reason`: what `explain` says of them."""
+
+    reason: str = ""
 
 
 class ExplainArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,14 +105,23 @@ def make_filter(args: FilterArgs) -> Filter:
         spool, message = parse_message_id(str(args.message)) if args.message else ("", 0)
     except ValueError as error:
         raise ControlError(str(error)) from None
+    if args.status not in ("", *STATUSES):
+        raise ControlError(f"no status {args.status!r}", f"a status is {', '.join(STATUSES)}")
+    if args.status == "held" and args.held is False:
+        raise ControlError("held and not held: nothing is both", "say one of them")
     return Filter(
         spool=spool,
         domain=args.domain,
+        site=args.site,
         vmta=args.vmta,
         job=args.job,
         sender=args.sender,
         recipient=args.recipient,
         message=message,
         older_than_s=args.older_than_s,
-        held=args.held,
+        younger_than_s=args.younger_than_s,
+        larger_than=args.larger_than,
+        smaller_than=args.smaller_than,
+        held=True if args.status == "held" else args.held,
+        is_due={"due": True, "deferred": False}.get(args.status),
     )

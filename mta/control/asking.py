@@ -16,6 +16,24 @@ class Numbered(Protocol):
     def number(self) -> int: ...
 
 
+# A verb may take so much longer than its workers: it must be able to say who is silent.
+SLACK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long workers have to answer."""
+
+    look_s: float = 1.0
+    change_s: float = 5.0  # to change one thing
+    mass_s: float = 120.0  # to change, or count, as much as there is
+
+    @property
+    def mass_verb_s(self) -> float:
+        """The deadline of a verb that changes as much as there is."""
+        return self.mass_s + SLACK_S
+
+
 W = TypeVar("W", bound=Numbered)
 T = TypeVar("T")
 

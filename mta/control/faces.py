@@ -7,6 +7,7 @@ Plain values only – a worker may stand behind a socket – and every call may 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from mta.control.archive import Page, Parcel, Taken
 from mta.model.envelope import QueueKey
 from mta.spool.words import Filter
 
@@ -56,7 +57,27 @@ class WorkerFace(QueueSource, Protocol):
     async def count(self, which: Filter) -> int:
         """How many recipients match."""
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        """Stop them until they are released: how many."""
+
+    async def release(self, which: Filter) -> int: ...
+
     async def delete(self, which: Filter) -> int: ...
+
+    async def retry_messages(self, which: Filter) -> int:
+        """Try them now, and their queues: how many."""
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        """The next messages that match; `place`: (-1, 0) to begin, then as the last page says."""
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        """The next bytes of a message; None: it has gone."""
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        """Those of these exported messages that are here, or were imported before."""
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        """Take whole messages; they are on disk, or refused, when it answers."""
 
     async def explain_queue(self, key: QueueKey) -> list[Row]: ...
 

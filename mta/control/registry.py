@@ -15,6 +15,7 @@ import msgspec
 from mta.control.protocol import ControlError
 
 DEADLINE_S = 30.0
+ITEMS_PER_LINE = 500  # of a stream
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -33,6 +34,7 @@ class Verb:
     help: str = ""
     changes: bool = False
     deadline_s: float = DEADLINE_S
+    items_per_line: int = ITEMS_PER_LINE
 
 
 class Registry:
@@ -50,11 +52,12 @@ class Registry:
         help: str = "",
         changes: bool = False,
         deadline_s: float = DEADLINE_S,
+        items_per_line: int = ITEMS_PER_LINE,
     ) -> None:
         """Teach a verb; raises ValueError if the name is taken."""
         if name in self._verbs:
             raise ValueError(f"the verb {name} is there already")
-        self._verbs[name] = Verb(name, args, run, help, changes, deadline_s)
+        self._verbs[name] = Verb(name, args, run, help, changes, deadline_s, items_per_line)
 
     def find(self, name: str) -> Verb:
         """The verb of this name; raises ControlError with the nearest name as a hint."""

@@ -37,7 +37,6 @@ SOCKET_UMASK = 0o117  # 0777 & ~0117 = 0660
 MAX_CONNECTIONS = 32
 IDLE_TIMEOUT_S = 300.0
 WRITE_TIMEOUT_S = 30.0
-ITEMS_PER_LINE = 500
 MAX_LOGGED = 200  # characters of an argument: a whole licence says no more to a reader of the log
 MAX_PATH_BYTES = 107  # sun_path holds 108 with its final zero
 SO_PEERGROUPS = 59  # <asm-generic/socket.h>; the socket module has no name for it
@@ -247,7 +246,7 @@ async def _run(verb: Verb, args: Any, writer: asyncio.StreamWriter) -> object:
     async with contextlib.aclosing(cast(Any, result)):
         async for item in result:
             items.append(item)
-            if len(items) >= ITEMS_PER_LINE:
+            if len(items) >= verb.items_per_line:
                 await _send(writer, _bounded(encode_line(Answer(items=items))))
                 items = []
     if items:
@@ -273,12 +272,15 @@ def _parse(line: bytes) -> Request:
 
 def _shortened(args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as the log has them."""
-    return {
-        name: f"{value[:MAX_LOGGED]}… ({len(value)} characters)"
-        if isinstance(value, str) and len(value) > MAX_LOGGED
-        else value
-        for name, value in args.items()
-    }
+    return {name: _short(value) for name, value in args.items()}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_LOGGED:
+        return f"{value[:MAX_LOGGED]}… ({len(value)} characters)"
+    if isinstance(value, list | dict) and value:
+        return f"({len(value)} values)"
+    return value
 
 
 def _bounded(line: bytes) -> bytes:

@@ -7,14 +7,7 @@ clock: `expires` is filled in by the resolver. RFC 1035, RFC 2308 (negative answ
 import re
 from dataclasses import dataclass
 
-import dns.exception
-import dns.message
-import dns.rcode
-import dns.rdatatype
-import dns.rdtypes.ANY.MX
-import dns.rdtypes.ANY.TXT
-import dns.rdtypes.IN.A
-import dns.rdtypes.IN.AAAA
+from mta.dns.wire import AUTHENTIC, CNAME, MX, NXDOMAIN, TXT, A, Message, Record
 
 # RFC 1035 §2.3.1, with the underscore of service names; checked before a name goes on the wire or into a record.
 _NAME = re.compile(
@@ -24,6 +17,7 @@ MAX_NAME = 253  # RFC 1035 §2.3.4: 255 on the wire
 
 MIN_TTL = 30.0  # a TTL of 0 would ask the servers once a message
 MAX_TTL = 86_400.0
+MAX_CHAIN = 16  # CNAMEs inside one message
 MAX_NEGATIVE_TTL = 300.0  # RFC 2308 §5 allows hours; a domain just set up should not wait that long
 
 
@@ -109,65 +103,54 @@ class Reading:
     next_name: str = ""
 
 
-def read_message(message: dns.message.QueryMessage, rdtype: dns.rdatatype.RdataType) -> Reading:
+def read_message(message: Message, rdtype: int) -> Reading:
     """Read the answer to a question of type MX, A, AAAA or TXT, following CNAMEs inside the message."""
-    try:
-        chain = message.resolve_chaining()
-    except dns.exception.DNSException as error:  # a CNAME loop, or records beside an NXDOMAIN
-        return Reading(Temporary(f"malformed DNS answer: {type(error).__name__}"), 0.0)
-    has_soa = any(rrset.rdtype == dns.rdatatype.SOA for rrset in message.authority)
     # RFC 2308 §5: an absence that no SOA stands behind would not be kept at all.
-    negative_ttl_s = float(chain.minimum_ttl) if has_soa else 0.0
-    negative_ttl_s = min(max(negative_ttl_s, MIN_TTL), MAX_NEGATIVE_TTL)
-    if message.rcode() == dns.rcode.NXDOMAIN:
+    negative_ttl_s = min(max(float(message.soa_ttl_s or 0), MIN_TTL), MAX_NEGATIVE_TTL)
+    name, ttl_s = message.name, MAX_TTL
+    for _ in range(MAX_CHAIN):
+        records = [r for r in message.answer if r.kind == rdtype and r.name == name]
+        if records:
+            if message.rcode == NXDOMAIN:
+                return Reading(
+                    Temporary("malformed DNS answer: records of a name that is none"), 0.0
+                )
+            ttl_s = max(min(ttl_s, *(float(record.ttl_s) for record in records)), MIN_TTL)
+            authenticated = bool(message.flags & AUTHENTIC)
+            return Reading(_read_records(records, rdtype, ttl_s, authenticated), ttl_s)
+        alias = next((r for r in message.answer if r.kind == CNAME and r.name == name), None)
+        if alias is None:
+            break
+        name, ttl_s = str(alias.data), min(ttl_s, float(alias.ttl_s))
+    else:
+        return Reading(Temporary("malformed DNS answer: a CNAME loop"), 0.0)
+    if message.rcode == NXDOMAIN:
         return Reading(NoSuchDomain(), negative_ttl_s)
-    if chain.answer is not None:
-        ttl_s = min(max(float(chain.minimum_ttl), MIN_TTL), MAX_TTL)
-        authenticated = bool(message.flags & dns.flags.AD)
-        return Reading(_read_records(list(chain.answer), rdtype, ttl_s, authenticated), ttl_s)
-    if chain.cnames and not has_soa:
+    if name != message.name and message.soa_ttl_s is None:
         # An authoritative server stops where its zones end: the rest of the chain must be asked for.
-        return Reading(
-            Temporary("unfinished CNAME chain"),
-            min(float(chain.minimum_ttl), MAX_TTL),
-            _text_of(chain.canonical_name),
-        )
+        return Reading(Temporary("unfinished CNAME chain"), ttl_s, name)
     return Reading(_nothing(rdtype), negative_ttl_s)
 
 
-def _nothing(rdtype: dns.rdatatype.RdataType) -> Answer:
-    if rdtype == dns.rdatatype.MX:
+def _nothing(rdtype: int) -> Answer:
+    if rdtype == MX:
         return NoMx()
-    return Texts(()) if rdtype == dns.rdatatype.TXT else NoAddress()
+    return Texts(()) if rdtype == TXT else NoAddress()
 
 
-def _read_records(
-    records: list[object], rdtype: dns.rdatatype.RdataType, ttl_s: float, authenticated: bool
-) -> Answer:
-    if rdtype == dns.rdatatype.MX:
-        return _read_mx(
-            [record for record in records if isinstance(record, dns.rdtypes.ANY.MX.MX)],
-            ttl_s,
-            authenticated,
-        )
-    if rdtype == dns.rdatatype.TXT:
-        return Texts(
-            tuple(
-                b"".join(record.strings)
-                for record in records
-                if isinstance(record, dns.rdtypes.ANY.TXT.TXT)
-            )
-        )
-    return Addresses(
-        tuple(record.address for record in records if isinstance(record, dns.rdtypes.IN.A.A)),
-        tuple(record.address for record in records if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)),
-    )
+def _read_records(records: list[Record], rdtype: int, ttl_s: float, authenticated: bool) -> Answer:
+    found = list(dict.fromkeys(record.data for record in records))  # RFC 2181 §5: a set
+    if rdtype == MX:
+        return _read_mx([mx for mx in found if isinstance(mx, tuple)], ttl_s, authenticated)
+    if rdtype == TXT:
+        return Texts(tuple(text for text in found if isinstance(text, bytes)))
+    addresses = tuple(address for address in found if isinstance(address, str))
+    return Addresses(addresses, ()) if rdtype == A else Addresses((), addresses)
 
 
 def _read_mx(
-    records: list[dns.rdtypes.ANY.MX.MX], ttl_s: float, authenticated: bool
+    named: list[tuple[int, str]], ttl_s: float, authenticated: bool
 ) -> Found | NullMx | Temporary:
-    named = [(record.preference, _text_of(record.exchange)) for record in records]
     # RFC 7505 §3: "." alone is the null MX; beside others it means nothing and is left out.
     if all(not host for _, host in named):
         return NullMx()
@@ -176,8 +159,3 @@ def _read_mx(
         return Temporary("no MX record holds a usable host name")
     hosts.sort(key=lambda mx: mx.preference)
     return Found(tuple(hosts), ttl_s, authenticated)
-
-
-def _text_of(name: dns.name.Name) -> str:
-    """Lower case without the final dot; "" for the root."""
-    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""

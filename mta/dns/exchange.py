@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
-import dns.exception
-import dns.flags
-import dns.message
 import dns.rcode
-import dns.rdatatype
 
 from mta.dns.answers import Temporary
+from mta.dns.wire import (
+    HEADER,
+    NOERROR,
+    NXDOMAIN,
+    OPT,
+    TRUNCATED,
+    MalformedAnswer,
+    Message,
+    read_answer,
+)
 from mta.model.address import parse_host_port
 
 DNS_PORT = 53
@@ -29,9 +35,8 @@ PAYLOAD = 1232  # the largest answer that fits every path unfragmented (DNS flag
 MAX_DATAGRAM = 4096
 MAX_DATAGRAMS_A_TURN = 16  # a flood of forgeries must not hold the loop
 RECURSION_AND_AD = 0x0120  # RD; AD asks for the bit in the answer (RFC 6840 §5.7)
-_HEADER = struct.Struct("!HHHHHH")
-_OPT = b"\0" + struct.pack("!HHIH", dns.rdatatype.OPT, PAYLOAD, 0, 0)
-WORK_A_TURN = 8  # parsing an answer takes up to half a millisecond
+_OPT = b"\0" + struct.pack("!HHIH", OPT, PAYLOAD, 0, 0)
+WORK_A_TURN = 8
 SILENT_TRIES = 3  # unanswered in a row before a server is asked last
 SHUN_S = 30.0
 
@@ -70,7 +75,7 @@ def parse_server(text: str) -> Server:
     return Server(str(ip_address(host)), port)
 
 
-def encode_question(name: str, rdtype: dns.rdatatype.RdataType) -> bytes:
+def encode_question(name: str, rdtype: int) -> bytes:
     """The question section's wire form (RFC 1035 §4.1.2). `name` has passed `is_askable`, or is "" for the root."""
     labels = name.encode("ascii").split(b".") if name else []
     wire = b"".join(bytes((len(label),)) + label for label in labels)
@@ -79,7 +84,7 @@ def encode_question(name: str, rdtype: dns.rdatatype.RdataType) -> bytes:
 
 def encode_query(identity: int, question: bytes, edns: bool) -> bytes:
     """A whole query. By hand: 2 µs, where `dns.message.make_query().to_wire()` takes 63."""
-    header = _HEADER.pack(identity, RECURSION_AND_AD, 1, 0, 0, 1 if edns else 0)
+    header = HEADER.pack(identity, RECURSION_AND_AD, 1, 0, 0, 1 if edns else 0)
     return header + question + (_OPT if edns else b"")
 
 
@@ -90,7 +95,7 @@ class Truncated:
     server: Server
 
 
-Result = dns.message.QueryMessage | Truncated | Temporary
+Result = Message | Truncated | Temporary
 
 
 class Pace:
@@ -254,7 +259,7 @@ class Exchange:
 
     def _datagram(self, server: Server, data: bytes) -> None:
         """Take a datagram if it is the answer to our question; a forgery or an echo is passed over."""
-        if len(data) < _HEADER.size or data[2] & 0x80 == 0:
+        if len(data) < HEADER.size or data[2] & 0x80 == 0:
             return
         if int.from_bytes(data[:2], "big") != self._identity:
             return
@@ -269,7 +274,7 @@ class Exchange:
         if not _echoes(data, self._question):
             return
         self._alive(server)
-        if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        if rcode not in (NOERROR, NXDOMAIN):
             self._refused(server, dns.rcode.to_text(dns.rcode.Rcode(rcode)))
         elif data[2] & 0x02:  # TC
             self.finish(Truncated(server))
@@ -282,7 +287,7 @@ class Exchange:
         message = parse_answer(data)
         if message is None:
             self._refused(server, "a message that cannot be parsed")
-        elif is_lame(message):
+        elif message.is_lame:
             self._refused(server, "a referral; it does not resolve names for us")
         else:
             self.finish(message)
@@ -305,28 +310,17 @@ class Exchange:
 
 def _echoes(data: bytes, question: bytes) -> bool:
     """Whether the message repeats our question. Names compare without case (RFC 4343); types are not letters."""
-    end = _HEADER.size + len(question)
-    echo = data[_HEADER.size : end]
+    end = HEADER.size + len(question)
+    echo = data[HEADER.size : end]
     return data[4:6] == b"\0\1" and echo[-4:] == question[-4:] and echo.lower() == question.lower()
 
 
-def parse_answer(data: bytes) -> dns.message.QueryMessage | None:
-    """The message of a datagram or TCP frame; None when it is none. 430 µs for five MX records."""
+def parse_answer(data: bytes) -> Message | None:
+    """The message of a datagram or TCP frame; None when it is none."""
     try:
-        message = dns.message.from_wire(data, ignore_trailing=True)
-    except (dns.exception.DNSException, ValueError, struct.error, IndexError):
+        return read_answer(data)
+    except MalformedAnswer:
         return None
-    return message if isinstance(message, dns.message.QueryMessage) else None
-
-
-def is_lame(message: dns.message.QueryMessage) -> bool:
-    """Whether the server neither knows nor looked: not authoritative, no recursion, and nothing but a referral.
-
-    What such a server says about a name's absence proves nothing.
-    """
-    if message.flags & (dns.flags.AA | dns.flags.RA):
-        return False
-    return not message.answer
 
 
 async def ask_over_tcp(server: Server, question: bytes, timeout_s: float) -> Result:
@@ -351,17 +345,17 @@ async def ask_over_tcp(server: Server, question: bytes, timeout_s: float) -> Res
 
 def _check_tcp(server: Server, data: bytes, identity: int, question: bytes) -> Result:
     genuine = (
-        len(data) >= _HEADER.size
+        len(data) >= HEADER.size
         and int.from_bytes(data[:2], "big") == identity
         and _echoes(data, question)
     )
     message = parse_answer(data) if genuine else None
     if message is None:
         return Temporary(f"DNS server {server} answered nonsense over TCP")
-    if message.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+    if message.rcode not in (NOERROR, NXDOMAIN):
         return Temporary(
-            f"DNS server {server} answered {dns.rcode.to_text(message.rcode())} over TCP"
+            f"DNS server {server} answered {dns.rcode.to_text(dns.rcode.Rcode(message.rcode))} over TCP"
         )
-    if message.flags & dns.flags.TC or is_lame(message):
+    if message.flags & TRUNCATED or message.is_lame:
         return Temporary(f"DNS server {server} gave no whole answer over TCP")
     return message

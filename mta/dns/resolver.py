@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-import dns.rdatatype
-
 from mta.dns.answers import (
     MAX_NEGATIVE_TTL,
     AddressAnswer,
@@ -36,12 +34,7 @@ from mta.dns.exchange import (
     parse_server,
 )
 from mta.dns.health import Health
-
-A = dns.rdatatype.A
-AAAA = dns.rdatatype.AAAA
-MX = dns.rdatatype.MX
-TXT = dns.rdatatype.TXT
-NS = dns.rdatatype.NS
+from mta.dns.wire import AAAA, MX, NS, TXT, A
 
 CACHE_ENTRIES = 20_000
 MAX_ON_THE_WIRE = 500  # each holds a descriptor a server
@@ -53,7 +46,7 @@ CLOSED = Temporary("the resolver is closed")
 CLOSE_S = 0.5
 TOO_MANY = Temporary("too many DNS questions at once")
 
-Key = tuple[str, dns.rdatatype.RdataType]
+Key = tuple[str, int]
 
 
 class Now(Protocol):
@@ -161,10 +154,10 @@ class Resolver:
                 flight.cancel()
             await asyncio.gather(*talking, return_exceptions=True)
 
-    async def _lookup(self, name: str, rdtype: dns.rdatatype.RdataType) -> Answer:
+    async def _lookup(self, name: str, rdtype: int) -> Answer:
         return await _landed(self._begin(name, rdtype))
 
-    def _begin(self, name: str, rdtype: dns.rdatatype.RdataType) -> Answer | asyncio.Task[Answer]:
+    def _begin(self, name: str, rdtype: int) -> Answer | asyncio.Task[Answer]:
         """The answer where it is known; else the flight that brings it, shared by all who ask meanwhile."""
         name = name.lower().removesuffix(".")
         key = (name, rdtype)
@@ -193,7 +186,7 @@ class Resolver:
         finally:
             del self._flights[key]
 
-    async def _follow(self, name: str, rdtype: dns.rdatatype.RdataType) -> tuple[Answer, float]:
+    async def _follow(self, name: str, rdtype: int) -> tuple[Answer, float]:
         """The answer to one question and how long to keep it, along a CNAME chain if need be."""
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         chain_ttl_s = float("inf")
@@ -213,7 +206,7 @@ class Resolver:
                 break
         return Temporary("a CNAME chain that does not end"), MAX_NEGATIVE_TTL
 
-    async def _ask(self, name: str, rdtype: dns.rdatatype.RdataType, deadline: float) -> Result:
+    async def _ask(self, name: str, rdtype: int, deadline: float) -> Result:
         if self._closed or self._health.down:  # it fell silent while this one waited for its slot
             return CLOSED if self._closed else SERVERS_DOWN
         loop_time = asyncio.get_running_loop().time

@@ -10,6 +10,7 @@ RFC 6531 (SMTPUTF8).
 
 import asyncio
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Deliveries:
         """A reply to one of `STEPS`; never 421."""
         step, reply = answer.step, answer.reply
         if step is Step.END_OF_DATA:
+            self._line.timings.data.observe(time.monotonic() - self._running[0].began_at)
             self._finish(Delivered(reply) if reply.code == 250 else outcome_of(step, reply))
         elif step is Step.RCPT:
             self._rcpt_answered(answer.tag, reply)
@@ -183,6 +185,7 @@ class Deliveries:
             self._finish(outcome_of(Step.DATA, reply))
         elif transaction.is_refused_whole:
             # RFC 2920 §3.1: a host that says 354 although it refused every recipient wants a dot all the same.
+            transaction.began_at = time.monotonic()
             self._session.body(b"", last=True)
             transaction.dot_sent = True
             self._line.send(Step.END_OF_DATA)
@@ -195,6 +198,7 @@ class Deliveries:
 
     def _send_body(self, transaction: Transaction, body: bytes) -> None:
         transaction.body_begun = True
+        transaction.began_at = time.monotonic()
         try:
             self._session.body(transaction.prefix, last=False)
             self._session.body(body, last=True, is_checked=transaction.is_checked)
@@ -217,6 +221,7 @@ class Deliveries:
     async def _stream(self, transaction: Transaction, body: SpillFile) -> None:
         """A body from its file, chunk by chunk, no faster than the host takes it."""
         transaction.body_begun = True
+        transaction.began_at = time.monotonic()
         try:
             file = await asyncio.to_thread(open, body.path, "rb")
             with file:

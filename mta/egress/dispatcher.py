@@ -20,6 +20,7 @@ from mta.egress.session import Facts, OutboundSession, Owner
 from mta.egress.settle import Settler
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
+from mta.io.connect import Patience
 from mta.metrics.counts import Counts
 from mta.model.envelope import Entry, Message, QueueKey, format_message_id
 from mta.model.errors import SpoolError
@@ -73,6 +74,7 @@ class Dispatcher(Owner):
         self._sessions: dict[int, OutboundSession] = {}
         self._leases: dict[int, int] = {}  # connection → lease
         self._keys: dict[int, QueueKey] = {}  # connection → queue
+        self._patience: dict[int, Patience] = {}  # of connections that are being opened
         self._trouble: dict[
             QueueKey, Facts
         ] = {}  # the connection that is about to postpone its queue
@@ -91,6 +93,7 @@ class Dispatcher(Owner):
             actions.RequestLease: self._request_lease,
             actions.WithdrawRequest: self._withdraw_request,
             actions.OpenConnection: self._open,
+            actions.HurryConnect: self._hurry,
             actions.Deliver: self._deliver,
             actions.CloseConnection: self._close,
             actions.ReleaseLease: self._release_lease,
@@ -212,9 +215,8 @@ class Dispatcher(Owner):
                 text = f"there is no virtual MTA named {key.vmta} any more"
                 why = Deferred(a_reply(451, "4.3.5", text), Extent.CONNECTION, local=True)
                 return
-            result = await self._opener.open(
-                number, action.route, policy, vmta, action.connect_timeout
-            )
+            patience = self._patience[number] = Patience(action.connect_timeout)
+            result = await self._opener.open(number, action.route, policy, vmta, patience)
             if isinstance(result, Unreachable):
                 self._counts.connections_out_failed += 1
                 why = result.outcome
@@ -240,8 +242,14 @@ class Dispatcher(Owner):
             reply = a_reply(451, "4.3.0", f"an error of ours while connecting: {error!r}")
             why = Deferred(reply, Extent.CONNECTION, local=True)
         finally:
+            self._patience.pop(number, None)
             if not connected:
                 self._closed(number, why)
+
+    def _hurry(self, action: actions.HurryConnect) -> None:
+        patience = self._patience.get(action.connection)
+        if patience is not None:
+            patience.shorten(action.connect_timeout)
 
     def _deliver(self, action: actions.Deliver) -> None:
         session = self._sessions.get(action.connection)

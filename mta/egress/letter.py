@@ -17,6 +17,7 @@ from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import OutboundSession
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
+from mta.io.connect import Patience
 from mta.model.address import parse_address
 from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.outcome import Deferred, Delivered, Failed, Outcome
@@ -88,7 +89,9 @@ class Letters:
     async def _deliver(self, key: QueueKey, route: Route, recipient: str, data: bytes) -> Outcome:
         book = self._book()
         policy, vmta = book.policy(key, route.site), book.vmtas[key.vmta]
-        result = await self._opener.open(NUMBER, route, policy, vmta, policy.connect_timeout)
+        result = await self._opener.open(
+            NUMBER, route, policy, vmta, Patience(policy.connect_timeout)
+        )
         if isinstance(result, Unreachable):
             return result.outcome
         ending = _Ending()

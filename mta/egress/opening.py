@@ -8,15 +8,17 @@ the next connections do not pay for the same failure.
 import asyncio
 import itertools
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mta.egress.session import Facts, Manners, OutboundSession, Owner
 from mta.egress.transaction import Transaction
-from mta.io.connect import open_connection
+from mta.io.connect import Patience, open_connection
 from mta.io.deadlines import Deadlines
 from mta.io.tls import verifying_context
+from mta.metrics.timings import Timings
 from mta.model.envelope import Entry
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
@@ -52,12 +54,15 @@ class Opener:
         deadlines: Deadlines,
         context: ssl.SSLContext,
         now: Callable[[], float],
+        timings: Timings | None = None,
     ) -> None:
+        self._timings = timings or Timings()
         self._hostname = hostname
         self._deadlines = deadlines
         self._context = context
         self._now = now
-        self._broken_tls: OrderedDict[str, float] = OrderedDict()  # host → believed again at
+        # (host, port), for each port may be a server of its own → believed again at
+        self._broken_tls: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._turns = itertools.count()  # for round robin over source addresses
 
     async def open(
@@ -66,7 +71,7 @@ class Opener:
         route: Route,
         policy: QueuePolicy,
         vmta: VmtaRules,
-        connect_timeout_s: float,
+        patience: Patience,
     ) -> Opened | Unreachable:
         """Try the route's candidates in turn; never raises for what the network does."""
         last = Unreachable(_no_source(vmta), Facts(site=route.site))
@@ -75,15 +80,11 @@ class Opener:
             if source == "":
                 continue
             manners = self._manners(policy, vmta, candidate)
-            result = await self._try(
-                number, candidate, manners, source, route.site, connect_timeout_s
-            )
+            result = await self._try(number, candidate, manners, source, route.site, patience)
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
-                self._remember_broken(candidate.host)
+                self._remember_broken(candidate)
                 plain = replace(manners, tls=Tls.NONE)
-                result = await self._try(
-                    number, candidate, plain, source, route.site, connect_timeout_s
-                )
+                result = await self._try(number, candidate, plain, source, route.site, patience)
             if isinstance(result, Opened):
                 return result
             last = result
@@ -105,17 +106,26 @@ class Opener:
         manners: Manners,
         source: str | None,
         site: str,
-        connect_timeout_s: float,
+        patience: Patience,
     ) -> Opened | Unreachable:
         waiting = _Waiting(asyncio.get_running_loop().create_future())
-        session = OutboundSession(number, waiting, candidate, manners, self._deadlines, site=site)
+        session = OutboundSession(
+            number,
+            waiting,
+            candidate,
+            manners,
+            self._deadlines,
+            site=site,
+            timings=self._timings,
+        )
+        began = time.monotonic()
         try:
             await open_connection(
                 session,
                 candidate.address,
                 candidate.port,
                 source=source,
-                timeout_s=connect_timeout_s,
+                patience=patience,
             )
         except OSError as error:
             words = (
@@ -124,6 +134,7 @@ class Opener:
             reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
             outcome = Deferred(reply, Extent.CONNECTION, local=True)
             return Unreachable(outcome, session.facts)
+        self._timings.connect.observe(time.monotonic() - began)
         try:
             why = await waiting.answer
         except asyncio.CancelledError:
@@ -143,14 +154,15 @@ class Opener:
     def _tls_for(self, policy: QueuePolicy, candidate: Candidate) -> Tls:
         if (
             policy.tls is Tls.OPPORTUNISTIC
-            and self._broken_tls.get(candidate.host, 0.0) > self._now()
+            and self._broken_tls.get((candidate.host, candidate.port), 0.0) > self._now()
         ):
             return Tls.NONE
         return policy.tls
 
-    def _remember_broken(self, host: str) -> None:
-        self._broken_tls[host] = self._now() + BROKEN_TLS_S
-        self._broken_tls.move_to_end(host)
+    def _remember_broken(self, candidate: Candidate) -> None:
+        server = candidate.host, candidate.port
+        self._broken_tls[server] = self._now() + BROKEN_TLS_S
+        self._broken_tls.move_to_end(server)
         while len(self._broken_tls) > BROKEN_TLS_HOSTS:
             self._broken_tls.popitem(last=False)
 

@@ -9,6 +9,7 @@ RFC 5321 (dialogue, time-outs), RFC 2920 (pipelining), RFC 3207 (STARTTLS), RFC 
 
 import asyncio
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from mta.egress.deliveries import STEPS, Deliveries
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
+from mta.metrics.timings import Timings
 from mta.model.envelope import Entry
 from mta.model.errors import ProtocolError
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
@@ -92,7 +94,9 @@ class OutboundSession(asyncio.Protocol):
         deadlines: Deadlines,
         *,
         site: str,
+        timings: Timings | None = None,
     ) -> None:
+        self.timings = timings or Timings()
         self.number = number
         self.facts = Facts(remote_name=candidate.host, remote_ip=candidate.address, site=site)
         self.deadline = float("inf")
@@ -341,7 +345,9 @@ class OutboundSession(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         transport = self._transport
-        assert transport is not None
+        if self._is_over or transport is None:
+            return  # what came behind the 220 in the same segment has ended it already
+        began = time.monotonic()
         try:
             # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).
             self._session.start_tls()
@@ -358,6 +364,7 @@ class OutboundSession(asyncio.Protocol):
             return
         if secured is None or self.is_lost:
             return
+        self.timings.tls_handshake.observe(time.monotonic() - began)
         self._transport = secured
         shown = secured.get_extra_info("ssl_object") or secured.get_extra_info("cipher")
         cipher = secured.get_extra_info("cipher")

@@ -5,13 +5,14 @@ most `MAX_UNSETTLED` outcomes a worker await theirs: that bounds the duplicates 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Protocol
 
 from mta.bounce.classify import classify
 from mta.egress.session import Facts
 from mta.io.clock import Clock
-from mta.metrics.counts import Counts, add_to
+from mta.metrics.counts import Counts, add_to, add_to_both
+from mta.metrics.timings import Timings
 from mta.model.envelope import Entry
 from mta.model.event import Attempt
 from mta.model.outcome import Deferred, Delivered, Outcome
@@ -21,6 +22,8 @@ from mta.spool.bodies import BodyCache
 from mta.spool.words import Settlement
 
 MAX_UNSETTLED = 1000
+OTHER_SITES = "other"  # domains that are sites of their own are many: they are counted together
+_OUTCOMES = {"d": "delivered", "t": "deferred", "b": "bounced"}
 
 
 class SettlingSpool(Protocol):
@@ -43,10 +46,14 @@ class Settler:
         clock: Clock,
         counts: Counts,
         on_change: Callable[[], None],
+        timings: Timings | None = None,
+        named_sites: Container[str] = (),
         owes_notice: Callable[[Entry], bool] = lambda _entry: False,
     ) -> None:
         """`owes_notice`: whether the sender is to be told that this entry failed."""
         self._owes_notice = owes_notice
+        self.named_sites = named_sites  # those of the configuration; a reload brings others
+        self._timings = timings or Timings()
         self._scheduler = scheduler
         self._spools = spools
         self._bodies = bodies
@@ -120,6 +127,7 @@ class Settler:
             kind = "d"
             category = ""
             self._counts.delivered += 1
+            self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local
             category = classify(reply, facts.site, local)
@@ -131,6 +139,8 @@ class Settler:
                 self._counts.bounced += 1
                 add_to(self._counts.bounces_by_category, category)
                 self._counts.expired += decision.by == "expired"
+        site = facts.site if facts.site in self.named_sites else OTHER_SITES
+        add_to_both(self._counts.attempts_by_site, site, _OUTCOMES[kind])
         may_repeat = entry.may_repeat or (isinstance(outcome, Deferred) and outcome.may_repeat)
         self._counts.may_repeat += may_repeat
         return Attempt(

@@ -18,6 +18,7 @@ class Transaction:
     """Entries of one message; `refused` holds those that were answered before the dot was."""
 
     __slots__ = (
+        "began_at",
         "body",
         "body_begun",
         "dot_sent",
@@ -48,6 +49,7 @@ class Transaction:
         self.named = 0  # entries named with RCPT so far, where one waits for each reply
         self.mail_taken = False
         self.body_begun = False
+        self.began_at = 0.0  # when its body did, on the monotonic clock
         self.dot_sent = False
 
     @property

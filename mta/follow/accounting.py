@@ -1,10 +1,11 @@
-"""Accounting: the sink that writes each event as a line of a CSV file, and begins a new file when
-one is full.
+"""Accounting: the sink that writes each event as a line of a file, and begins a new file when one
+is full.
 
-`records` makes the line, `csvfile` keeps the file, the follower keeps the place. A file is finished
+`records` makes the line, `recordfile` keeps the file, the follower keeps the place. A file is finished
 at its size, when the UTC day changes, or on command; it gets the day it was begun and a number:
 `acct-2019-02-08-0000.csv`. The size is looked at after each batch, so a file may exceed it by one
-(about 300 kB). A file with no record in it is never finished.
+(about 300 kB). A file with no record in it is never finished. What becomes of a finished one is the
+matter of `keeping`.
 """
 
 import time
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from mta.follow.csvfile import CsvFile, Place, RecordDisk
 from mta.follow.inbox import Numbered
-from mta.follow.records import RecordFormat
+from mta.follow.recordfile import Place, RecordDisk, RecordFile
+from mta.follow.records import Selection, make_format
 from mta.policy.rules import AccountingRules
 
 
@@ -24,8 +25,14 @@ class AccountingSink:
 
     def __init__(self, rules: AccountingRules, disk: RecordDisk | None = None) -> None:
         self._rules = rules
-        self._format = RecordFormat(rules.records)
-        self._file = CsvFile(Path(rules.path), self._format.header, disk or RecordDisk())
+        selection = Selection(rules.vmtas, rules.jobs, rules.domains)
+        self._format = make_format(rules.format, rules.records, rules.fields, selection)
+        self._file = RecordFile(
+            Path(rules.path),
+            self._format.header,
+            disk or RecordDisk(),
+            opening=self._format.opening,
+        )
         self._finished = ""
 
     def open(self, place: str, wall: float) -> str:

@@ -108,6 +108,7 @@ class FollowerStatus:
     trouble: str  # "" or why it cannot write
     retry_at: float
     place: str
+    lag_s: float = 0.0  # the age of the oldest event that was taken and is not saved
 
 
 @dataclass(slots=True, eq=False)
@@ -170,6 +171,7 @@ class Follower:
         self._pruning = pruning
         self._feeds = [_Feed(source, Inbox(memory_events)) for source in sources]
         self._place = ""
+        self._behind_since: float | None = None  # when the oldest unsaved event happened
         self._is_open = False
         self._next_upkeep = 0.0
         self._turns_asked = 0
@@ -211,6 +213,7 @@ class Follower:
 
     def status(self) -> FollowerStatus:
         """How it stands now."""
+        since = self._behind_since
         return FollowerStatus(
             name=self.name,
             cursors={feed.source.uuid: feed.cursor for feed in self._feeds},
@@ -219,6 +222,7 @@ class Follower:
             trouble=self._trouble.text,
             retry_at=self._trouble.retry_at,
             place=self._place,
+            lag_s=0.0 if since is None else max(0.0, self._clock.now() - since),
         )
 
     def _subscription(self, feed: _Feed) -> Callable[[Sequence[Numbered]], None]:
@@ -264,6 +268,7 @@ class Follower:
             self._feed_sink(feed)
         if any(feed.reached > feed.cursor for feed in self._feeds):
             self._save(self._sink.save())
+        self._behind_since = None
         more = any(
             feed.inbox.must_read or feed.inbox.waiting >= BATCH_EVENTS for feed in self._feeds
         )
@@ -293,6 +298,8 @@ class Follower:
         else:
             events = feed.inbox.take(feed.reached, BATCH_EVENTS)
         if events:
+            if self._behind_since is None:
+                self._behind_since = events[0][1].at
             self._sink.write(feed.source.uuid, events)
             feed.reached = events[-1][0]
 

@@ -10,6 +10,7 @@ RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,10 @@ import structlog
 
 from mta.ingress.gate import Client, Gate, release_wanted
 from mta.ingress.intake import Arrival, Intake, Submission
+from mta.ingress.refusals import RefusalLog
 from mta.io.deadlines import Deadlines
 from mta.metrics.counts import Counts
+from mta.metrics.timings import Timings
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
@@ -88,7 +91,10 @@ class SmtpService:
         gate: Gate,
         deadlines: Deadlines,
         counts: Counts,
+        timings: Timings | None = None,
     ) -> None:
+        self.timings = timings or Timings()
+        self.refusals = RefusalLog(time.monotonic)
         self.intake = intake
         self.gate = gate
         self.deadlines = deadlines
@@ -139,6 +145,7 @@ class SmtpConnection(asyncio.Protocol):
         "__weakref__",
         "_arrival",
         "_client",
+        "_data_ended",
         "_data_started",
         "_is_held",
         "_listener",
@@ -165,6 +172,7 @@ class SmtpConnection(asyncio.Protocol):
         self._recipients: list[RcptTo] = []
         self._arrival: Arrival | None = None
         self._data_started = 0.0
+        self._data_ended = 0.0  # on the monotonic clock
         self._transaction_deadline = float("inf")
         self._pumping = False
         self._is_held = True  # not read from: not yet admitted, or in a TLS handshake
@@ -199,8 +207,7 @@ class SmtpConnection(asyncio.Protocol):
             self._session.receive(data)
             self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # the task border of this connection (architecture.md section 7)
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
@@ -232,6 +239,8 @@ class SmtpConnection(asyncio.Protocol):
         """The client, or we, took too long."""
         self._service.counts.connections_in_timed_out += 1
         slow = self._arrival is not None and self._loop.time() > self._rate_deadline()
+        if slow:
+            self._service.refusals.note(self._client, "DATA", TOO_SLOW)
         self.close_with(TOO_SLOW if slow else replies.TIMED_OUT)
 
     # -- closing ------------------------------------------------------------------------------------------------
@@ -244,6 +253,12 @@ class SmtpConnection(asyncio.Protocol):
         self._session.close(reply)
         transport.write(self._session.take_outgoing())
         transport.close()
+
+    def _break_off(self) -> None:
+        """The client broke the protocol: commands in the clear behind STARTTLS (RFC 3207 §4.2)."""
+        self._service.counts.protocol_errors_in += 1
+        self._service.refusals.note(self._client, "STARTTLS", replies.TLS_PIPELINED)
+        self.close_with(replies.TLS_PIPELINED)
 
     def stop_when_idle(self) -> None:
         """The server is stopping: go now if no transaction runs, else once it is over.
@@ -261,6 +276,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         if refusal is not None:
             self._service.counts.connections_in_refused += 1
+            self._service.refusals.note(self._client, "connect", refusal)
             self.close_with(refusal)
             return
         self._is_held = False
@@ -270,13 +286,15 @@ class SmtpConnection(asyncio.Protocol):
     def _pump(self) -> None:
         """Take every event the session has; stop at one that must be answered first."""
         session = self._session
+        moved = False
         self._pumping = True
         try:
             while (event := session.next_event()) is not NEED_DATA:
+                moved = True
                 _TAKE[type(event)](self, event)
         finally:
             self._pumping = False
-        self._flush()
+        self._flush(moved)
         if self._service.is_stopping:
             self.stop_when_idle()
 
@@ -289,15 +307,15 @@ class SmtpConnection(asyncio.Protocol):
             if not self._pumping:
                 self._pump()
         except ProtocolError:
-            self._service.counts.protocol_errors_in += 1
-            self.close_with(replies.TLS_PIPELINED)
+            self._break_off()
         except Exception:  # a task border: answers come from commits and threads, too
             logger.exception(
                 "a fault of ours in a client's session", peer=self._client.peer.address
             )
             self.close_with(replies.LOCAL_ERROR)
 
-    def _flush(self) -> None:
+    def _flush(self, moved: bool = True) -> None:
+        """Send what is to be said, read on or not; the client has new time only if the dialogue has `moved`."""
         transport = self._transport
         if transport is None:
             return
@@ -308,22 +326,25 @@ class SmtpConnection(asyncio.Protocol):
         if session.should_close:
             transport.close()
             return
-        now = self._loop.time()
-        if session.awaits_reply:
-            self.deadline = now + ANSWER_TIMEOUT_S
-            if not session.wants_read:
-                transport.pause_reading()
-                return
-        else:
-            deadline = now + self._listener.rules.command_timeout
-            if self._arrival is not None:
-                deadline = min(deadline, self._rate_deadline())
-            if deadline > self._transaction_deadline:
-                deadline = self._transaction_deadline
-            self.deadline = deadline
+        # Bytes that end no command buy no time: who sends one a minute would stay for ever.
+        if moved or outgoing:
+            self._renew_deadline()
+        if session.awaits_reply and not session.wants_read:
+            transport.pause_reading()
+            return
         held = self._is_held or self._service.intake.memory.is_full
         if not held and not transport.is_reading():
             transport.resume_reading()
+
+    def _renew_deadline(self) -> None:
+        now = self._loop.time()
+        if self._session.awaits_reply:
+            self.deadline = now + ANSWER_TIMEOUT_S
+            return
+        deadline = now + self._listener.rules.command_timeout
+        if self._arrival is not None:
+            deadline = min(deadline, self._rate_deadline())
+        self.deadline = min(deadline, self._transaction_deadline)
 
     def _rate_deadline(self) -> float:
         assert self._arrival is not None
@@ -398,7 +419,7 @@ class SmtpConnection(asyncio.Protocol):
                     self._loop.time() + self._listener.rules.transaction_timeout
                 )
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("MAIL", refusal, sender=event.sender)
             self._answer(refusal or replies.SENDER_OK)
 
         self._service.gate.mail(self._client, event, answered)
@@ -408,10 +429,15 @@ class SmtpConnection(asyncio.Protocol):
             if refusal is None:
                 self._recipients.append(event)
             else:
-                self._service.counts.commands_in_refused += 1
+                self._command_refused("RCPT", refusal, recipient=event.address)
             self._answer(refusal or replies.RECIPIENT_OK)
 
         self._service.gate.rcpt(self._client, event, len(self._recipients), answered)
+
+    def _command_refused(self, step: str, reply: Reply, **about: str) -> None:
+        self._service.counts.commands_in_refused += 1
+        if reply.is_permanent:  # what is refused for now is a limit's or the house's matter
+            self._service.refusals.note(self._client, step, reply, **about)
 
     def _take_data(self, event: Data) -> None:
         del event
@@ -455,14 +481,17 @@ class SmtpConnection(asyncio.Protocol):
             counts = self._service.counts
             counts.messages_in_refused += 1
             counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+            self._service.refusals.note(self._client, "DATA", event.fault.reply)
             self._answer(event.fault.reply)
         else:
+            self._data_ended = time.monotonic()
             arrival.finish(self._stored)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
         if reply.code == 250:
             counts.messages_in += 1
+            self._service.timings.accept.observe(time.monotonic() - self._data_ended)
         elif reply.code >= 500:
             counts.messages_in_refused += 1
         else:

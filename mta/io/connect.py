@@ -14,12 +14,38 @@ IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python 3.11's socket module does not
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
+class Patience:
+    """How long a host may take to answer a connect; it may become less meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._running: asyncio.Timeout | None = None
+
+    def shorten(self, seconds: float) -> None:
+        """From now on it is so much at most, for the connect under way and for those that follow."""
+        self.seconds = min(self.seconds, seconds)
+        running = self._running
+        if running is None or running.expired():
+            return
+        at, until = asyncio.get_running_loop().time() + seconds, running.when()
+        if until is None or at < until:
+            running.reschedule(at)
+
+    async def connect(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """Raises OSError, TimeoutError among them."""
+        try:
+            async with asyncio.timeout(self.seconds) as self._running:
+                await asyncio.get_running_loop().sock_connect(sock, address)
+        finally:
+            self._running = None
+
+
 async def open_connection(
-    protocol: _Protocol, address: str, port: int, *, source: str | None, timeout_s: float
+    protocol: _Protocol, address: str, port: int, *, source: str | None, patience: Patience
 ) -> _Protocol:
     """Connect `protocol` to `address`:`port` from `source` (None: the kernel chooses).
 
-    Raises OSError (TimeoutError among them) when nobody answers within `timeout_s`.
+    Raises OSError (TimeoutError among them) when nobody answers in time.
     """
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
@@ -30,8 +56,7 @@ async def open_connection(
         if source is not None:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((source, 0))
-        async with asyncio.timeout(timeout_s):
-            await loop.sock_connect(sock, (address, port))
+        await patience.connect(sock, (address, port))
         await loop.create_connection(lambda: protocol, sock=sock)
     except BaseException:  # raised again: the descriptor is closed first
         sock.close()

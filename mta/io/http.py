@@ -29,6 +29,7 @@ class Page(NamedTuple):
 
     body: bytes
     content_type: str
+    status: int = 200
 
 
 MakePage = Callable[[], Awaitable[Page]]
@@ -111,7 +112,9 @@ class HttpServer:
         ):  # the border of a request: whoever asked hears of it, the log has the rest
             logger.exception("a fault of ours in a page", path=request.path)
             return web.Response(status=500, text="a fault of ours; the log has it\n")
-        return web.Response(body=page.body, headers={"Content-Type": page.content_type})
+        return web.Response(
+            status=page.status, body=page.body, headers={"Content-Type": page.content_type}
+        )
 
     async def _sweep(self) -> None:
         """End the connections whose time is over: aiohttp itself waits for a request's end without one."""

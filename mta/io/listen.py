@@ -1,12 +1,16 @@
 """Listening sockets and the acceptor: it accepts, and passes each connection on to whoever adopts it.
 
 The supervisor opens them, or takes those that the service manager holds open for it over restarts (`mta.io.inherit`). While
-nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset.
+nobody can adopt, it accepts no more: clients wait in the backlog for their greeting, which is better than a reset. The same while
+few descriptors are left: those are kept for deliveries, files and the operator.
 """
 
 import asyncio
 import errno
+import os
+import resource
 import socket
+import sys
 from collections.abc import Callable
 
 Adopt = Callable[[socket.socket], bool]  # False: nobody can take it now
@@ -16,6 +20,9 @@ ACCEPTS_A_TURN = 64  # more would keep the loop from everything else during a fl
 # Out of descriptors or memory: accepting again at once would spin; the backlog holds the clients meanwhile.
 REST_S = 0.2
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+# Of the descriptors, so many are not for clients; of few, an eighth.
+RESERVED = 256
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
@@ -43,6 +50,12 @@ def open_listener(address: str) -> socket.socket:
     return sock
 
 
+def first_reserved() -> int:
+    """The lowest descriptor that is not for clients. The kernel gives the lowest that is free: it tells how many are taken."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - min(RESERVED, soft // 8)
+
+
 class Acceptor:
     """Accepts on one listening socket until closed."""
 
@@ -50,6 +63,7 @@ class Acceptor:
         self._loop = loop
         self._sock = sock
         self._adopt = adopt
+        self._first_reserved = first_reserved()
         self._unplaced: socket.socket | None = None  # accepted, and nobody could take it
         self._loop.add_reader(sock.fileno(), self._accept)
 
@@ -75,7 +89,7 @@ class Acceptor:
         if self._sock.fileno() < 0:
             return
         if self._unplaced is not None:
-            if not self._adopt(self._unplaced):
+            if self._is_short() or not self._adopt(self._unplaced):
                 return
             self._unplaced = None
         self._loop.add_reader(self._sock.fileno(), self._accept)
@@ -94,10 +108,19 @@ class Acceptor:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if not self._adopt(connection):
+            if connection.fileno() >= self._first_reserved or not self._adopt(connection):
                 self._unplaced = connection
                 self._rest()
                 return
+
+    def _is_short(self) -> bool:
+        """Whether only reserved descriptors are free."""
+        try:
+            probe = os.dup(self._sock.fileno())
+        except OSError:
+            return True
+        os.close(probe)
+        return probe >= self._first_reserved
 
     def _rest(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

@@ -122,7 +122,10 @@ def _renderer(format: LogFormat) -> Processor:
     if format == "json":
         return structlog.processors.JSONRenderer(ensure_ascii=False)
     return structlog.processors.LogfmtRenderer(
-        key_order=["timestamp", "level", "event"], bool_as_flag=False
+        # What filters look for stands before anything in a stranger's words.
+        key_order=["timestamp", "level", "event", "peer", "step"],
+        drop_missing=True,
+        bool_as_flag=False,
     )
 
 

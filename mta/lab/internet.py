@@ -65,7 +65,10 @@ def _hosts() -> tuple[_Host, ...]:
         _Host("mx4", None, tls=False),
         _Host("grey", Temper(greylist_s=2.0, offers_tls=True)),
         _Host("busy", Temper(messages_per_connection=10)),
-        _Host("users", Temper(unknown_prefix=UNKNOWN_PREFIX, offers_tls=True)),
+        _Host(
+            "users",
+            Temper(refuse_recipients={UNKNOWN_PREFIX: "550 5.1.1 user unknown"}, offers_tls=True),
+        ),
         _Host("slow", Temper(delay_s=0.05)),
         _Host("drip", Temper(drip_s=0.001)),
         _Host("secure", Temper(requires_tls=True)),

@@ -8,6 +8,8 @@ import asyncio
 import re
 import socket
 import ssl
+import struct
+import sys
 from collections import Counter, OrderedDict
 
 from mta.lab.mailbox import Mailbox
@@ -15,6 +17,9 @@ from mta.lab.tempers import Moment, Temper
 
 MAX_LINE = 2_000_000  # a line of a message; ours are 998 at most, and a test may send more
 MAX_GREYLISTED = 50_000
+TCP_ESTABLISHED = 1  # netinet/tcp.h
+LONG_LINE = 1_000_000
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST (socket(7))
 _PATH = re.compile(rb"(?:MAIL FROM|RCPT TO):\s*<([^>]*)>(.*)", re.IGNORECASE)
 
 
@@ -105,14 +110,27 @@ class _Session:
         self._messages = 0
         self._sender: str | None = None
         self._recipients: list[str] = []
+        self._bytes_left = (
+            sys.maxsize if self._temper.reset_after is None else self._temper.reset_after
+        )
 
     async def run(self) -> None:
         await self._say(Moment.GREETING, f"220 {self._server.name} ESMTP lab")
         while True:
             line = await self._reader.readline()
+            self._count(line)
             if not line:
                 return
             await self._obey(line)
+
+    def _count(self, line: bytes) -> None:
+        """Reset the connection once enough was read."""
+        self._bytes_left -= len(line)
+        if self._bytes_left < 0:
+            sock = self._writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._writer.transport.abort()
+            raise _Gone
 
     async def _obey(self, line: bytes) -> None:
         verb = line[:4].upper()
@@ -158,7 +176,10 @@ class _Session:
         if context is None or self._tls:
             await self._write("503 5.5.1 no TLS now")
             return
-        if await self._say(Moment.STARTTLS, "220 2.0.0 go ahead"):
+        lines = ["220 2.0.0 go ahead"] + ["250 2.0.0 injected"] * self._temper.tls_injects
+        if await self._say(Moment.STARTTLS, *lines):
+            if self._temper.tls_hangs:
+                await self._read_on()
             await self._writer.start_tls(context)
             self._tls = True
             self._sender, self._recipients = None, []
@@ -183,9 +204,13 @@ class _Session:
             await self._write("503 5.5.1 need MAIL first" if found else "501 5.5.4 syntax")
             return
         recipient = found.group(1).decode("utf-8", "replace")
-        unknown = self._temper.unknown_prefix
-        if unknown and recipient.startswith(unknown):
-            await self._write("550 5.1.1 user unknown")
+        temper = self._temper
+        for prefix, reply in temper.refuse_recipients.items():
+            if recipient.startswith(prefix):
+                await self._write(reply)
+                return
+        if len(self._recipients) == temper.max_recipients:
+            await self._write(temper.too_many)
         elif self._server.greylists(self._sender, recipient):
             await self._write("451 4.7.1 greylisted, come again in a moment")
         elif await self._say(Moment.RCPT, "250 2.1.5 OK"):
@@ -215,6 +240,7 @@ class _Session:
         at_line_start = True  # a dot after a bare LF is content
         while True:
             line = await self._reader.readuntil(b"\n")
+            self._count(line)
             if at_line_start and line == b".\r\n":
                 return b"".join(lines)
             lines.append(line[1:] if at_line_start and line[:1] == b"." else line)
@@ -229,9 +255,10 @@ class _Session:
         temper, counts = self._temper, self._server.counts
         counts[moment] += 1
         if temper.stall is moment:
-            while await self._reader.read(65536):
-                pass
-            raise _Gone
+            await self._read_on()
+        if temper.deaf is moment:
+            await self._write(*lines)
+            await self._wait_for_the_end()
         if temper.drop is moment and counts[moment] % temper.drop_every == 0:
             raise _Gone
         if temper.garbage is moment:
@@ -239,6 +266,8 @@ class _Session:
             return True
         if temper.endless is moment:
             await self._never_end()
+        if temper.long_line is moment:
+            lines = (lines[0][:4] + "x" * LONG_LINE,)
         refusal = temper.refuse.get(moment)
         if refusal is not None and self._still_refuses():
             counts["refused"] += 1
@@ -248,6 +277,21 @@ class _Session:
             return False
         await self._write(*lines)
         return True
+
+    async def _read_on(self) -> None:
+        """Read whatever comes and answer nothing."""
+        while await self._reader.read(65536):
+            pass
+        raise _Gone
+
+    async def _wait_for_the_end(self) -> None:
+        """Read nothing until the other side has gone; what it sends stays in the kernel."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sock = self._writer.get_extra_info("socket")
+        # Who does not read is not told of the end: the kernel's own word for it is asked (tcp(7), TCP_INFO).
+        while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED:
+            await asyncio.sleep(0.1)
+        raise _Gone
 
     async def _never_end(self) -> None:
         while True:

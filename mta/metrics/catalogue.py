@@ -1,9 +1,9 @@
 """Every number on the metrics page: its name, its kind, its help text, and whether it is a worker's or the server's.
 
-The counters of `counts` stand with their help there and are taken over; all others are here. Names are without the prefix
-and without what Prometheus adds to a counter (`_total`). A *snapshot* is what one process answers: name → a number, a mapping
-from a label's values to numbers, or a histogram's parts; a name may be missing where the number is not known. It is plain
-data, for it crosses processes. `docs/metrics.md` is rendered from here.
+The counters of `counts` stand with their help there and the histograms of `timings` there; all others are here. Names are without
+the prefix and without what Prometheus adds to a counter (`_total`). A *snapshot* is what one process answers: name → a number, a
+mapping from a label's values to numbers (or, of a second label, to such mappings), or a histogram's parts; a name may be missing
+where the number is not known. It is plain data, for it crosses processes. `docs/metrics.md` is rendered from here.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 
 from mta.metrics.counts import PREFIX, describe_counts
 from mta.metrics.histogram import Histogram
+from mta.metrics.timings import describe_timings
 
 Snapshot = dict[str, Any]
 
@@ -26,12 +27,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One name on the page. `label`: the label of its own, beside `worker`; "" for none."""
+    """One name on the page. `labels`: those of its own, beside `worker`."""
 
     name: str
     kind: Kind
     help: str
-    label: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -39,13 +40,13 @@ class Metric:
         return f"{PREFIX}{self.name}_total" if self.kind is Kind.COUNTER else PREFIX + self.name
 
 
-def _gauge(name: str, help_text: str, label: str = "") -> Metric:
-    return Metric(name, Kind.GAUGE, help_text, label)
+def _gauge(name: str, help_text: str, *labels: str) -> Metric:
+    return Metric(name, Kind.GAUGE, help_text, labels)
 
 
 # Of each worker, with the label `worker`.
 WORKER_METRICS: tuple[Metric, ...] = (
-    *(Metric(each.name, Kind.COUNTER, each.help, each.label) for each in describe_counts()),
+    *(Metric(each.name, Kind.COUNTER, each.help, each.labels) for each in describe_counts()),
     Metric("dns_lookups", Kind.COUNTER, "DNS questions sent to the servers."),
     Metric(
         "scheduler_steps",
@@ -60,6 +61,11 @@ WORKER_METRICS: tuple[Metric, ...] = (
     _gauge("held_recipients", "Recipients held by an operator or as poison."),
     _gauge("license_hold_messages", "Messages that wait because the licence holds delivery."),
     _gauge("queues", "Queues in the spool."),
+    _gauge(
+        "queue_recipients",
+        "Recipients in each of the twenty largest queues, and in all others together (`other`).",
+        "queue",
+    ),
     _gauge("active_queues", "Queues in the scheduler's memory."),
     _gauge("open_connections_in", "Connections of feeders that are open."),
     _gauge("open_connections_out", "Connections to next hops that are open."),
@@ -78,6 +84,7 @@ WORKER_METRICS: tuple[Metric, ...] = (
         Kind.HISTOGRAM,
         "How late the event loop called back; 0.05 at the 99th percentile is healthy.",
     ),
+    *(Metric(name, Kind.HISTOGRAM, text) for name, text in describe_timings().items()),
 )
 
 # Of the server as a whole.
@@ -86,6 +93,11 @@ SERVER_METRICS: tuple[Metric, ...] = (
     _gauge("uptime_seconds", "How long the server has been running."),
     _gauge("worker_up", "1 where the worker answered this scrape within a second.", "worker"),
     _gauge("follower_waiting_events", "Events in memory that a follower has not read.", "follower"),
+    _gauge(
+        "follower_lag_seconds",
+        "How old the oldest event is that a follower has taken and not saved; 0: none is.",
+        "follower",
+    ),
     _gauge("license_state", "1 for the state the licence is in; not in lab mode.", "state"),
     _gauge("license_expires_seconds", "How long until the first licence in force ends."),
     _gauge("license_connections_in_use", "Outbound connections, as the licence counts them."),

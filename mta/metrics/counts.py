@@ -16,8 +16,10 @@ def _count(help_text: str) -> Any:
     return field(default=0, metadata={"help": help_text})
 
 
-def _count_by(label: str, help_text: str) -> Any:
-    return field(default_factory=dict, metadata={"help": help_text, "label": label})
+def _count_by(labels: str, help_text: str) -> Any:
+    return field(
+        default_factory=dict, metadata={"help": help_text, "labels": tuple(labels.split())}
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +67,10 @@ class Counts:
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009
     deferrals_by_category: dict[str, int] = _count_by("category", "Deferred attempts, by category.")  # noqa: RUF009
+    attempts_by_site: dict[str, dict[str, int]] = _count_by(  # noqa: RUF009
+        "site outcome",
+        "Attempts for a recipient at each `[site.X]`, and at all other domains together (`other`).",
+    )
 
     # Between
     body_cache_hits: int = _count("Bodies delivered from memory.")
@@ -80,13 +86,21 @@ def add_to(by_label: dict[str, int], label: str) -> None:
     by_label[label] = by_label.get(label, 0) + 1
 
 
+def add_to_both(by_labels: dict[str, dict[str, int]], label: str, second: str) -> None:
+    """The same for a pair of labels."""
+    inner = by_labels.get(label)
+    if inner is None:
+        inner = by_labels[label] = {}
+    inner[second] = inner.get(second, 0) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One counter's name in `Counts`, its help text, and its label ("" for a plain one)."""
+    """One counter's name in `Counts`, its help text, and its labels (none for a plain one)."""
 
     name: str
     help: str
-    label: str
+    labels: tuple[str, ...]
 
     @property
     def metric(self) -> str:
@@ -97,6 +111,6 @@ class Described:
 def describe_counts() -> tuple[Described, ...]:
     """Every counter with its help text, for the scrape and for the reference page."""
     return tuple(
-        Described(one.name, one.metadata["help"], one.metadata.get("label", ""))
+        Described(one.name, one.metadata["help"], one.metadata.get("labels", ()))
         for one in fields(Counts)
     )

@@ -4,7 +4,7 @@ Nothing is registered globally and nothing of prometheus-client stands on the ho
 names and labels are put to them here, at each scrape. What no worker knows is not shown.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -45,7 +45,7 @@ class _Scrape(Collector):
 
 def _family(metric: Metric, values: list[tuple[list[str], Any]], labels: list[str]) -> Family:
     """One name with its samples; `values`: the values of `labels`, and what the snapshot says."""
-    labels = [*labels, metric.label] if metric.label else labels
+    labels = [*labels, *metric.labels]
     name = PREFIX + metric.name
     if metric.kind is Kind.HISTOGRAM:
         histogram = HistogramMetricFamily(name, metric.help, labels=labels)
@@ -56,12 +56,18 @@ def _family(metric: Metric, values: list[tuple[list[str], Any]], labels: list[st
     kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
     family = kind(name, metric.help, labels=labels)
     for of, value in values:
-        if isinstance(value, Mapping):
-            for label, number in value.items():
-                family.add_metric([*of, label], number)
-        elif value is not None:
-            family.add_metric(of, value)
+        for inner, number in _samples(of, value):
+            family.add_metric(inner, number)
     return family
+
+
+def _samples(of: list[str], value: Any) -> Iterator[tuple[list[str], float]]:
+    """What stands under these labels' values, and under those of the labels below."""
+    if isinstance(value, Mapping):
+        for label, inner in value.items():
+            yield from _samples([*of, label], inner)
+    elif value is not None:
+        yield of, value
 
 
 def _buckets(value: Mapping[str, Any]) -> list[tuple[str, float]]:

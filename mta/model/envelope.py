@@ -172,3 +172,4 @@ class Draft:
     event: object | None = None  # the reception event, written in the same transaction
     # It is a notice: of which message, and the numbers of the entries it tells of.
     answers: tuple[int, list[int]] | None = None
+    origin: str = ""  # of an imported message: the id it had where it was exported

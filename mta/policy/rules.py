@@ -211,13 +211,21 @@ class DkimRules:
 
 @dataclass(frozen=True, slots=True)
 class AccountingRules:
-    """One set of accounting files: which records, and when a new file begins."""
+    """One set of accounting files: which records, how they are written, and how long they are kept."""
 
     name: str
     path: str
     records: tuple[str, ...] = ("d", "b")
+    format: str = "csv"  # csv | jsonl
+    fields: tuple[str, ...] = ()  # empty: every column that the records fill
+    vmtas: tuple[str, ...] = ()  # patterns (`mta.follow.patterns`); empty: all
+    jobs: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
     max_size: int = 262_144_000
     rotate_daily: bool = True  # at midnight UTC
+    compress: bool = False  # finished files, with gzip
+    keep_s: float | None = None  # finished files are removed so long after their last record
+    keep_size: int | None = None  # bytes of all finished files together; the oldest go first
     place: Place = BUILT_IN
 
 
@@ -242,6 +250,7 @@ class LicenseRules:
     notify_url: str = ""
     root: str = ""  # a root of one's own: it opens Development licences only
     endpoint: str = ""  # instead of the licence's own
+    allow_ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,14 @@ class OpenConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class HurryConnect:
+    """This connection is given up unless the host answers within `connect_timeout` from now. Not answered."""
+
+    connection: int
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
     """This idle connection may take work: it asks `Scheduler.next_batch`."""
 
@@ -212,6 +220,7 @@ Action = (
     | WithdrawRequest
     | ReleaseLease
     | OpenConnection
+    | HurryConnect
     | Deliver
     | CloseConnection
     | AskTokens

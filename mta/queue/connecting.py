@@ -126,7 +126,20 @@ class Connecting(Trouble):
             demand = self._book.demand(queue.key, route.site, True)
             if self._desk.is_contested(demand):
                 timeout = min(timeout, CONTESTED_TIMEOUT_S)
+            else:
+                for cell in cells:
+                    cell.opening[conn] = None
         self._actions.append(actions.OpenConnection(number, queue.key, lease, route, timeout))
+
+    def _hurry(self, cell: Cell) -> None:
+        """Others have come to wait while these connect: from now on they have the short time, too."""
+        for conn in list(cell.opening):
+            self._end_opening(conn)
+            self._actions.append(actions.HurryConnect(conn.number, CONTESTED_TIMEOUT_S))
+
+    def _end_opening(self, conn: Connection) -> None:
+        for cell in conn.cells:
+            cell.opening.pop(conn, None)
 
     # At work and at rest
 

@@ -30,7 +30,17 @@ PLACES_AT_A_KEY = 2  # for each of the two kinds
 class Cell:
     """A governor's key, as far as this worker knows it."""
 
-    __slots__ = ("blocks", "closing", "idle", "name", "parked", "refs", "waiting", "yielding")
+    __slots__ = (
+        "blocks",
+        "closing",
+        "idle",
+        "name",
+        "opening",
+        "parked",
+        "refs",
+        "waiting",
+        "yielding",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -38,6 +48,7 @@ class Cell:
         self.yielding = 0  # so many holders should make room
         self.closing = 0  # so many of ours are about to
         self.idle: dict[Connection, None] = {}
+        self.opening: dict[Connection, None] = {}  # to the unproven, with all the time there is
         self.parked: tuple[deque[Queue], deque[Queue]] = (deque(), deque())
         self.refs = 0  # our requests and connections that name it
         self.blocks: dict[str, None] = {}  # keys in whose lines somebody waits for this one

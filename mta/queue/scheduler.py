@@ -72,6 +72,10 @@ class Scheduler(Connecting):
         queue = self._queues.get(key)
         return queue.site if queue else ""
 
+    def sites(self) -> Iterator[tuple[str, str]]:
+        """(domain, site) of every queue in memory whose route is known."""
+        return ((key.domain, queue.site) for key, queue in self._queues.items() if queue.site)
+
     def connections_of(self, key: QueueKey) -> int:
         """Leases this queue holds."""
         queue = self._queues.get(key)
@@ -407,6 +411,8 @@ class Scheduler(Connecting):
         if cell is None:
             return
         self._withdraw_displaced()
+        if waiting:
+            self._hurry(cell)
         for conn in list(cell.idle) if cell.room_wanted > 0 else ():
             if cell.room_wanted <= 0:
                 break
@@ -421,6 +427,7 @@ class Scheduler(Connecting):
             return
         conn.is_open, conn.opened_at = True, now
         queue = conn.queue
+        self._end_opening(conn)
         self._desk.proven(conn)
         destination = conn.destination
         conn.is_working = True
@@ -451,6 +458,7 @@ class Scheduler(Connecting):
         if conn.is_timed:
             conn.is_timed = False
             self._alarms.note_stale()
+        self._end_opening(conn)
         self._desk.let_go(conn.cells)
         # Nobody may leave entries behind; should the driver have failed to settle them, they are here again.
         for entry in [entry for entry, of in queue.flying.items() if of is conn]:
@@ -532,6 +540,17 @@ class Scheduler(Connecting):
                 queue.ready = type(queue.ready)(e for e in queue.ready if e not in gone)
                 queue.count_groups()
             self._mark(queue)
+
+    def look_at(self, keys: Iterable[QueueKey], now: float) -> None:
+        """The disk may have more of these queues that is due than it had when it was asked last."""
+        for key in keys:
+            queue = self._queues.get(key)
+            if queue is not None:
+                queue.left_behind = True
+                if queue.disk is Disk.KNOWN:
+                    queue.disk = Disk.MAYBE
+                self._mark(queue)
+        self._finder.note(now)
 
     def new_book(self, book: PolicySource, now: float) -> None:
         """Other policies from now on; the queues in memory learn of it a few at a time."""

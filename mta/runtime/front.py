@@ -1,26 +1,25 @@
 """What one worker answers to the operator: the `WorkerFace` of the control verbs, over a `Worker` in this process."""
 
 import asyncio
-import functools
 from asyncio import wrap_future
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mta.config.show import write_value
+from mta.control.archive import Page, Parcel, Taken
 from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
+from mta.runtime.worker_archive import WorkerArchive
+from mta.runtime.worker_messages import WorkerMessages
 from mta.runtime.worker_queues import WorkerQueues
-from mta.spool.queries import Queries
-from mta.spool.store import Spool
-from mta.spool.words import Filter, Listed
+from mta.spool.words import Filter
 
 Row = dict[str, Any]
 ENTRIES_OF_A_MESSAGE = 1000
-CHUNK = 1000
 
 
 class WorkerFront:
@@ -30,6 +29,8 @@ class WorkerFront:
         self._worker = worker
         self._readings = Readings(worker)
         self._queues = WorkerQueues(worker)
+        self._messages = WorkerMessages(worker)
+        self._archive = WorkerArchive(worker)
 
     @property
     def number(self) -> int:
@@ -147,28 +148,43 @@ class WorkerFront:
 
     async def messages(self, which: Filter, limit: int) -> list[Row]:
         """Queued recipients that match, up to `limit` of each spool."""
-        rows: list[Row] = []
-        for spool in self._worker.spools.values():
-            found = await wrap_future(spool.list_messages(which, limit))
-            rows.extend(_listed_row(spool.uuid, each) for each in found)
-        return rows
+        return await self._messages.listed(which, limit)
 
     async def count(self, which: Filter) -> int:
-        """How many recipients match, searched in pieces: nothing else waits for it."""
-        now = self._worker.clock.now()
-        return sum([await _count(spool, which, now) for spool in self._worker.spools.values()])
+        """How many recipients match."""
+        return await self._messages.count(which)
+
+    async def hold(self, which: Filter, reason: str) -> int:
+        """Stop queued recipients; how many."""
+        return await self._messages.hold(which, reason)
+
+    async def release(self, which: Filter) -> int:
+        """Let held recipients go on; how many."""
+        return await self._messages.release(which)
 
     async def delete(self, which: Filter) -> int:
-        """Remove queued recipients."""
-        claim = self._worker.claim
-        deleted = sum(
-            [
-                await wrap_future(spool.delete(which, claim))
-                for spool in self._worker.spools.values()
-            ]
-        )
-        self._worker.counts.deleted += deleted
-        return deleted
+        """Remove queued recipients; how many."""
+        return await self._messages.delete(which)
+
+    async def retry_messages(self, which: Filter) -> int:
+        """Try recipients now; how many."""
+        return await self._messages.retry(which)
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        """The next messages that match."""
+        return await self._archive.export_page(self._messages.placed(which), place)
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        """The next bytes of a message."""
+        return await self._archive.export_part(spool, message, offset)
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        """Those of these messages that are here, or were."""
+        return await self._archive.imported(ids)
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        """Take these messages."""
+        return await self._archive.import_messages(parcels)
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
@@ -218,38 +234,6 @@ class WorkerFront:
             "site": route.site,
             "candidates": [asdict(each) for each in route.candidates],
         }
-
-
-async def _count(spool: Spool, which: Filter, now: float) -> int:
-    count = 0
-    after: int | None = 0
-    while after is not None:
-        search = functools.partial(Queries.search, wanted=which, limit=CHUNK, after=after, now=now)
-        found, after = await wrap_future(spool.call(search))
-        count += len(found)
-    return count
-
-
-def _listed_row(spool: str, listed: Listed) -> Row:
-    entry, message = listed.entry, listed.entry.message
-    return {
-        "id": format_message_id(spool, message.number),
-        "message": message.number,
-        "spool": message.spool,
-        "recipient": entry.address,
-        "sender": message.sender,
-        "queue": str(entry.key),
-        "job": message.job,
-        "size": message.size,
-        "received_at": message.received_at,
-        "attempts": entry.attempts,
-        "due": entry.due,
-        "release_at": message.release_at or None,
-        "priority": message.priority.name.lower(),
-        "held": listed.held,
-        "hold_reason": listed.hold_reason,
-        "last_reply": listed.reply,
-    }
 
 
 def _wait_row(of: str, wait: Wait) -> Row:

@@ -127,6 +127,7 @@ def guard_options(settings: Settings) -> GuardOptions:
         notify_email=rules.notify_email,
         notify_url=rules.notify_url,
         root_file=Path(rules.root) if rules.root else None,
+        allow_ephemeral=rules.allow_ephemeral,
         version=__version__,
     )
 

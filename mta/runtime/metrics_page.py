@@ -1,11 +1,12 @@
 """`/metrics`: one page over all workers, asked side by side at each scrape; one that does not answer is shown as down.
+`/healthz` and `/readyz`: is it alive, and does it take mail, in a status code for whoever starts it or hands it mail.
 
 Its numbers stand behind `WorkerFace.metrics`, so a worker may be this process or another. Two scrapes at once share one round
 of questions.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,11 @@ from mta.runtime.license import State
 
 logger = structlog.get_logger()
 
-PATH = "/metrics"
+METRICS_PATH = "/metrics"
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+UNHEALTHY = 503
+_PLAIN = "text/plain; charset=utf-8"
 ANSWER_WITHIN_S = 1.0
 
 
@@ -34,7 +39,8 @@ class MetricsPage:
 
     async def open(self, address: str) -> HttpServer:
         """Serve the page on `address` (host:port). Raises OSError with the address when it is taken or not ours."""
-        http = HttpServer({PATH: self.page})
+        pages = {METRICS_PATH: self.page, HEALTH_PATH: self.health, READY_PATH: self.readiness}
+        http = HttpServer(pages)
         await http.start(address)
         return http
 
@@ -46,15 +52,42 @@ class MetricsPage:
         # Shielded: who hangs up must not take the page from another who waits for it.
         return Page(await asyncio.shield(self._rendering), CONTENT_TYPE)
 
+    async def health(self) -> Page:
+        """200 while every worker answers; what does not is to be looked at, and started again if it stays so."""
+        workers = await self._ask()
+        silent = [number for number, each in workers.items() if each is None]
+        return _verdict(not silent and bool(workers), workers)
+
+    async def readiness(self) -> Page:
+        """200 while some worker takes mail; 503 on a full disk, say, where starting again helps nothing."""
+        workers = await self._ask()
+        return _verdict(any(each and each.get("intake_open") for each in workers.values()), workers)
+
     def _rendered(self, task: asyncio.Task[bytes]) -> None:
         self._rendering = None
         if not task.cancelled():
             task.exception()  # told to whoever waited; if nobody does any more, it is told to nobody
 
     async def _render(self) -> bytes:
-        answers = await ask_all(self._workers, _numbers_of, deadline_s=ANSWER_WITHIN_S)
-        workers = dict.fromkeys(each.number for each in self._workers) | answers.by_worker
+        workers = await self._ask()
         return render(_server_snapshot(await self._server.status()), workers)
+
+    async def _ask(self) -> dict[int, Snapshot | None]:
+        """Each worker's numbers; None: it did not answer."""
+        answers = await ask_all(self._workers, _numbers_of, deadline_s=ANSWER_WITHIN_S)
+        return dict.fromkeys(each.number for each in self._workers) | answers.by_worker
+
+
+def _verdict(is_well: bool, workers: Mapping[int, Snapshot | None]) -> Page:
+    lines = [f"worker {number}: {_condition(each)}" for number, each in workers.items()]
+    text = "\n".join(["ok" if is_well else "not ok", *lines, ""])
+    return Page(text.encode(), _PLAIN, 200 if is_well else UNHEALTHY)
+
+
+def _condition(numbers: Snapshot | None) -> str:
+    if numbers is None:
+        return "does not answer"
+    return "takes mail" if numbers.get("intake_open") else "takes no mail now"
 
 
 async def _numbers_of(worker: WorkerFace) -> Snapshot | None:
@@ -76,6 +109,7 @@ def _server_snapshot(status: dict[str, Any]) -> Snapshot:
         "build_info": {status["version"]: 1},
         "uptime_seconds": status["uptime_s"],
         "follower_waiting_events": {each["name"]: each["waiting"] for each in followers},
+        "follower_lag_seconds": {each["name"]: each["lag_s"] for each in followers},
         "follower_up": {each["name"]: int(not each["trouble"]) for each in followers},
     }
 

@@ -12,18 +12,23 @@ from asyncio import wrap_future
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from mta.metrics.catalogue import Snapshot, snapshot_histogram
 from mta.metrics.counts import Counts
+from mta.metrics.timings import COMMITS_HELP, sum_of
 from mta.runtime.worker import Worker
+from mta.runtime.worker_queues import Row, WorkerQueues
 from mta.spool.words import Counts as Spooled
 
 logger = structlog.get_logger()
 
 COUNTED_WITHIN_S = 0.5  # of the second that a worker has to answer
 STANDS_TIMES = 50
+LARGEST_QUEUES = 20
+OTHER_QUEUES = "other"  # no queue is named so: theirs have a slash
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STATM = Path("/proc/self/statm")
 
@@ -33,7 +38,9 @@ class Readings:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._queues = WorkerQueues(worker)
         self._spooled: list[Spooled] = []  # of each spool, as counted last
+        self._largest: list[Row] = []
         self._counting: asyncio.Task[None] | None = None
         self._count_again_at = 0.0
 
@@ -45,10 +52,7 @@ class Readings:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         free = worker.house.free
         return {
-            **{
-                name: dict(each) if isinstance(each, dict) else each
-                for name, each in counts.items()
-            },
+            **{name: _copy(each) for name, each in counts.items()},
             **self._of_the_spools(),
             "dns_lookups": worker.resolver.questions,
             "scheduler_steps": worker.scheduler.steps,
@@ -66,6 +70,16 @@ class Readings:
             "memory_bytes": _resident_bytes(),
             "dns_down": int(worker.resolver.down),
             "loop_lag_seconds": snapshot_histogram(worker.lag.histogram),
+            **{name: snapshot_histogram(each) for name, each in worker.timings.by_name().items()},
+            **self._commits(),
+        }
+
+    def _commits(self) -> Snapshot:
+        """Of all spools together."""
+        spools = [each.commits.by_name() for each in self._worker.spools.values()]
+        return {
+            name: snapshot_histogram(sum_of([each[name] for each in spools]))
+            for name in COMMITS_HELP
         }
 
     def _of_the_spools(self) -> Snapshot:
@@ -82,8 +96,16 @@ class Readings:
             "held_recipients": total(lambda each: each.held),
             "license_hold_messages": total(lambda each: each.messages) if is_held else 0,
             "queues": total(lambda each: each.queues),
+            "queue_recipients": self._largest_queues(),
             "spool_bytes": total(lambda each: each.size_bytes),
         }
+
+    def _largest_queues(self) -> dict[str, int]:
+        """Recipients by queue, of the largest; of the others the sum, so that the numbers on the page are bounded."""
+        shown = {row["queue"]: row["recipients"] for row in self._largest}
+        others = sum(each.recipients for each in self._spooled) - sum(shown.values())
+        # Counted a moment apart: not below nothing.
+        return {**shown, OTHER_QUEUES: max(0, others)}
 
     async def _count_spools(self) -> None:
         """Have the spools counted again if it is time; not waiting for longer than allowed."""
@@ -100,6 +122,9 @@ class Readings:
             self._spooled = [
                 await wrap_future(spool.counts()) for spool in self._worker.spools.values()
             ]
+            _, self._largest = await self._queues.queues(
+                sort="recipients", limit=LARGEST_QUEUES, match=""
+            )
         except (
             Exception
         ):  # a task border: the next scrape counts again, and all other numbers stand
@@ -108,6 +133,13 @@ class Readings:
             now = loop.time()
             self._count_again_at = now + STANDS_TIMES * (now - began)
             self._counting = None
+
+
+def _copy(value: Any) -> Any:
+    """A snapshot stays what it was."""
+    if isinstance(value, dict):
+        return {label: _copy(each) for label, each in value.items()}
+    return value
 
 
 def _resident_bytes() -> int | None:

@@ -28,6 +28,7 @@ from mta.follow.follower import (
     Pruning,
 )
 from mta.follow.inbox import Numbered
+from mta.follow.keeping import Keeping
 from mta.follow.volume import NAME as VOLUME
 from mta.follow.volume import VolumeCursors, VolumeSink
 from mta.io.clock import Clock
@@ -80,6 +81,7 @@ class LocalRecords:
         self._lock: Lock | None = None
         self._cursors: CursorFile | None = None
         self._followers = Followers({}, ())
+        self._keeping = Keeping(settings.accounting, clock)
 
     async def start(self) -> None:
         """See `Records`; SpoolLocked if another process follows still."""
@@ -105,6 +107,7 @@ class LocalRecords:
         limit = self._settings.server.max_event_bytes
         self._followers = Followers(followers, self._sources, limit)
         self._followers.start()
+        self._keeping.start()
 
     async def _volume_follower(self, counting: Counting, pruning: Pruning) -> Follower:
         sink = VolumeSink()
@@ -128,6 +131,7 @@ class LocalRecords:
 
     async def stop(self) -> bool:
         """See `Records`."""
+        await asyncio.to_thread(self._keeping.stop)
         if not await asyncio.to_thread(self._followers.stop):
             # Its thread may be writing still: what it holds goes with the process.
             logger.error("accounting did not end in time; it goes on at its saved place")

@@ -7,6 +7,9 @@ the answer. The deadline here is only the last resort.
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from mta.control.archive import Page, Parcel, Taken
 from mta.metrics.catalogue import Snapshot
 from mta.model.envelope import QueueKey
 from mta.runtime.child import Child
@@ -87,10 +90,45 @@ class RemoteFront:
         answer: list[Row] = await self._ask("messages", which=which, limit=limit)
         return answer
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        """See `WorkerFront.hold`."""
+        answer: int = await self._ask("hold", which=which, reason=reason)
+        return answer
+
+    async def release(self, which: Filter) -> int:
+        """See `WorkerFront.release`."""
+        answer: int = await self._ask("release", which=which)
+        return answer
+
+    async def retry_messages(self, which: Filter) -> int:
+        """See `WorkerFront.retry_messages`."""
+        answer: int = await self._ask("retry_messages", which=which)
+        return answer
+
     async def delete(self, which: Filter) -> int:
         """See `WorkerFront.delete`."""
         answer: int = await self._ask("delete", which=which)
         return answer
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        """See `WorkerFront.export_page`."""
+        return msgspec.convert(await self._ask("export_page", which=which, place=place), Page)
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        """See `WorkerFront.export_part`."""
+        answer: bytes | None = await self._ask(
+            "export_part", spool=spool, message=message, offset=offset
+        )
+        return answer
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        """See `WorkerFront.imported`."""
+        answer: list[str] = await self._ask("imported", ids=ids)
+        return answer
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        """See `WorkerFront.import_messages`."""
+        return msgspec.convert(await self._ask("import_messages", parcels=parcels), list[Taken])
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """See `WorkerFront.explain_queue`."""

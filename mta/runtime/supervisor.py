@@ -22,7 +22,9 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
+from mta.control.message_verbs import MessageVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.verbs import Verbs, WorkerFace
@@ -54,6 +56,7 @@ from mta.runtime.process import (
     SWITCH_INTERVAL_S,
     cores,
     log_as_told,
+    raise_descriptor_limit,
     tune_collector,
 )
 from mta.runtime.quotas import QuotaFile
@@ -98,6 +101,7 @@ def run(config: Path, open_guard: OpenGuard = open_guard) -> int:
     except ConfigError as error:
         logger.error("cannot start", reason=str(error))
         return EXIT_CONFIG
+    raise_descriptor_limit()
     count = settings.server.workers or cores()
     nursery = None
     if count > 1:  # before there is a loop or a thread
@@ -286,6 +290,8 @@ class Supervisor:
     async def _start_control(self) -> None:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
+        MessageVerbs(self.crew.fronts).register(registry)
+        ArchiveVerbs(self.crew.fronts).register(registry)
         LicenseVerbs(self.office).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
         await self._control.start()

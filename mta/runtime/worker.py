@@ -34,6 +34,7 @@ from mta.io.threads import Workshop
 from mta.io.tls import client_context, server_context
 from mta.metrics.counts import Counts
 from mta.metrics.histogram import LoopLag
+from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.notices import NoticeLimit
@@ -49,6 +50,7 @@ from mta.runtime.house import House
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.notices import NoticeDesk
 from mta.runtime.remote_governor import WorkerGovernor
+from mta.runtime.sites import KnownSites
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -109,7 +111,9 @@ class Worker:
         self.governor = governor
         self.clock = clock
         self.counts = Counts()
+        self.timings = Timings()
         self.traffic = Traffic()
+        self.sites = KnownSites()
         self.started_at = clock.wall()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
@@ -156,6 +160,7 @@ class Worker:
             ),
             deadlines=self.deadlines,
             counts=self.counts,
+            timings=self.timings,
         )
         self.listeners = make_listeners(settings)
         self._build_egress()
@@ -171,7 +176,7 @@ class Worker:
             clock=self.clock,
             hostname=server.hostname,
             lab=server.lab,
-            on_accepted=self._accepted,
+            on_accepted=self.accepted,
             sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
         )
 
@@ -250,12 +255,15 @@ class Worker:
             counts=self.counts,
             on_change=self._kick,
             owes_notice=lambda entry: self.notices[entry.message.spool].owes(entry),
+            timings=self.timings,
+            named_sites=settings.book.sites,
         )
         opener = Opener(
             hostname=server.hostname,
             deadlines=self.deadlines,
             context=client_context(),
             now=clock.now,
+            timings=self.timings,
         )
         self.dispatcher = Dispatcher(
             scheduler=self.scheduler,
@@ -346,8 +354,10 @@ class Worker:
         self._use_keys(keyring)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
+        self.sites.clear()
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
+        self.settler.named_sites = settings.book.sites
         self.dispatcher.kick()
 
     # -- what happens ---------------------------------------------------------------------------
@@ -355,7 +365,7 @@ class Worker:
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""
         book, server = self.settings.book, self.settings.server
-        return await find_route(
+        found = await find_route(
             key,
             # Its MX is not known yet; a site that lists the domain says already where its mail goes.
             book.policy(key, book.site_for(key.domain, ())),
@@ -367,6 +377,9 @@ class Worker:
             own_addresses=() if server.lab else self._own_addresses(),
             own_names=(server.hostname.lower(),),
         )
+        if isinstance(found, Route):
+            self.sites.note(key.domain, found.site)
+        return found
 
     def _own_addresses(self) -> tuple[str, ...]:
         """The addresses that are ours: mail for a host that has one of them would come back to us."""
@@ -376,7 +389,8 @@ class Worker:
             for address in (*rules.source_v4, *rules.source_v6)
         )
 
-    def _accepted(self, draft: Draft) -> None:
+    def accepted(self, draft: Draft) -> None:
+        """The message is on disk: its entries may go."""
         self.counts.recipients_in += len(draft.entries)
         self.counts.bytes_in += draft.message.size
         self.scheduler.add(self.enforcement.may_try(draft.entries), self.clock.now())

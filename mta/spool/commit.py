@@ -19,6 +19,7 @@ import apsw
 
 from mta.io.clock import Clock
 from mta.io.threads import Post
+from mta.metrics.timings import Commits
 from mta.model.errors import SpoolError
 from mta.spool.database import PAGE_SIZE, is_full
 from mta.spool.ops import (
@@ -171,6 +172,7 @@ class GroupCommit:
         self._broken: SpoolError | None = None
         self.closed_cleanly = False
         self.free_pages = 0
+        self.commits = Commits()
 
     def start(self, open_: Callable[[], Opened]) -> None:
         """Open the database in the thread; raises what `open_` raises."""
@@ -292,6 +294,7 @@ class GroupCommit:
             self._refuse(operations, self._broken)
             return
         batch = Batch(operations)
+        began = time.monotonic()
         try:
             written = self._opened.writer.write(batch, self._clock.now())
         except apsw.Error as error:
@@ -302,6 +305,8 @@ class GroupCommit:
                 self._isolate(operations, error)
             return
         self._no_room = False
+        self.commits.seconds.observe(time.monotonic() - began)
+        self.commits.operations.observe(len(operations))
         self._tell(batch, written)
         self._checkpoint()
 

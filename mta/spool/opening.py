@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from mta.spool.inflight import Inflight, Interrupted, read_inflight
-from mta.spool.rows import as_json, fetch
+from mta.spool.rows import IMPORTED, as_json, fetch
 from mta.spool.words import Start
 from mta.spool.writer import highest_id
 
@@ -46,7 +46,9 @@ def look_back(
     max_crashes: int,
 ) -> Found:
     """Mark what the last owner had in flight, and begin a new in-flight file at `path`. Raises OSError and apsw.Error."""
-    meta: dict[str, bytes] = dict(fetch(connection, "SELECT name, value FROM meta"))
+    meta: dict[str, bytes] = dict(
+        fetch(connection, "SELECT name, value FROM meta WHERE name NOT GLOB ? || '*'", (IMPORTED,))
+    )
     before = read_inflight(path, meta["uuid"], boot)
     if before is None and created:
         before = Interrupted(clean=True, same_boot=True, numbers=[])

@@ -24,6 +24,7 @@ class Accept:
         "job",
         "keys",
         "message",
+        "origin",
         "rows",
         "size",
     )
@@ -39,6 +40,7 @@ class Accept:
         event: Event | None,
         data: bytes,
         done: Callable[[SpoolError | None], None],
+        origin: str = "",
         answers: "Answers | None" = None,
     ) -> None:
         self.message = message
@@ -50,6 +52,7 @@ class Accept:
         self.event = event
         self.data = data
         self.done = done
+        self.origin = origin  # the id it had in the spool it was exported from
         self.answers = answers  # it is a notice: these are no longer owed
 
 

@@ -9,7 +9,15 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from mta.model.envelope import Entry, Message, Priority, QueueKey, SpillFile, format_message_id
+from mta.model.envelope import (
+    Entry,
+    Message,
+    Priority,
+    QueueKey,
+    SpillFile,
+    format_message_id,
+    parse_message_id,
+)
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, decode_event
 from mta.queue.actions import QueueState
@@ -19,6 +27,7 @@ from mta.spool.rows import (
     ENTRY_COLUMNS,
     ENTRY_WIDTH,
     HEAD_COLUMNS,
+    IMPORTED,
     EntryReader,
     Row,
     RowQuery,
@@ -71,6 +80,8 @@ _REASONS = RowQuery(
 _FAILURES = "SELECT data FROM notice WHERE message = ? ORDER BY entry LIMIT ?"
 _MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
+_IMPORTED = "SELECT name FROM meta WHERE name IN (SELECT value FROM json_each(?))"
+_QUEUED = "SELECT number FROM message WHERE number IN (SELECT value FROM json_each(?))"
 _EVENTS = RowQuery("id, hex(data)", "FROM event WHERE id > ? ORDER BY id LIMIT ?")
 # What is held has an index of its own; each half reads its index alone.
 _QUEUES = """
@@ -197,6 +208,36 @@ class Queries:
         if body_file:
             return prefix, SpillFile(self._body_path(body_file), size - len(prefix))
         return prefix, body
+
+    def content(self, message: int, offset: int, length: int) -> bytes | None:
+        """So many bytes of a message as it would go out, or None if it has gone. Raises SpoolError if it cannot be read."""
+        found = fetch(self._cursor, _BODY, (message,))
+        if not found:
+            return None
+        prefix, body, body_file, _ = found[0]
+        part: bytes = prefix[offset : offset + length]
+        wanted = length - len(part)
+        beyond = max(0, offset - len(prefix))
+        if not body_file:
+            return part + bytes(body[beyond : beyond + wanted])
+        try:
+            with open(self._body_path(body_file), "rb") as file:
+                file.seek(beyond)
+                return part + file.read(wanted)
+        except OSError as error:
+            raise SpoolError(f"the body of message {message} cannot be read: {error}") from error
+
+    def imported(self, origins: Collection[str]) -> set[str]:
+        """Which of these message ids were imported before, or are ours and still queued."""
+        names = [IMPORTED + origin for origin in origins]
+        rows = fetch(self._cursor, _IMPORTED, (as_json(names),))
+        ours = {}
+        for origin in origins:
+            spool, number = parse_message_id(origin)
+            if self._uuid.startswith(spool):
+                ours[number] = origin
+        here = fetch(self._cursor, _QUEUED, (as_json(ours),))
+        return {row[0].removeprefix(IMPORTED) for row in rows} | {ours[row[0]] for row in here}
 
     # For notices
 
@@ -331,6 +372,11 @@ class Queries:
         rows = decode_rows(fetch(self._cursor, text, bindings)[0][0])
         return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
 
+    def paused_queues(self) -> list[QueueKey]:
+        """The queues an operator stopped."""
+        rows = fetch(self._cursor, "SELECT domain, vmta FROM queue WHERE paused = 1")
+        return [QueueKey(*row) for row in rows]
+
     def held_jobs(self) -> dict[str, str]:
         """The jobs on hold, with the reasons."""
         return dict(fetch(self._cursor, "SELECT name, hold_reason FROM job WHERE held = 1"))
@@ -441,7 +487,20 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
     if wanted.hold_reason:
         terms.append("substr(r.hold_reason, 1, ?) = ?")
         values += (len(wanted.hold_reason), wanted.hold_reason)
-    if wanted.older_than_s:
-        terms.append("m.received_at <= ?")
-        values.append(now - wanted.older_than_s)
+    if wanted.domains is not None:
+        terms.append("q.domain IN (SELECT value FROM json_each(?))")
+        values.append(as_json(wanted.domains))
+    if wanted.is_due is not None:
+        terms.append("r.held = 0 AND r.due <= ?" if wanted.is_due else "r.held = 0 AND r.due > ?")
+        values.append(now)
+    bounds = (
+        ("m.received_at <= ?", now - wanted.older_than_s, wanted.older_than_s),
+        ("m.received_at > ?", now - wanted.younger_than_s, wanted.younger_than_s),
+        ("m.size > ?", wanted.larger_than, wanted.larger_than),
+        ("m.size < ?", wanted.smaller_than, wanted.smaller_than),
+    )
+    for term, bound, is_given in bounds:
+        if is_given:
+            terms.append(term)
+            values.append(bound)
     return "".join(f" AND {term}" for term in terms), values

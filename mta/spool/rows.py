@@ -41,6 +41,8 @@ ENTRY_WIDTH = _RECIPIENT_WIDTH + _HEAD_WIDTH
 
 _PRIORITIES = tuple(Priority)  # by its number: a look-up in the enum is Python code
 
+# Rows of `meta` whose names begin so say which exported messages were imported. They are many, and never read whole.
+IMPORTED = "imported."
 STATE_COLUMNS = "q.domain, q.vmta, q.next_at, q.attempts, q.mode, q.reason, q.paused"
 
 Row = list[Any]

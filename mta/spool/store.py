@@ -19,12 +19,13 @@ import apsw
 from mta.io.clock import Clock
 from mta.io.files import make_directory
 from mta.io.threads import Post
+from mta.metrics.timings import Commits
 from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, QueueDeferred, encode_event
 from mta.queue.actions import QueueState
 from mta.spool.bodies import Body
-from mta.spool.changes import Change, Claim, removed_by_administrator
+from mta.spool.changes import Change, Claim, WriteChunk, Written, removed_by_administrator
 from mta.spool.commit import GroupCommit, Opened
 from mta.spool.database import PAGE_SIZE, Lock, open_database
 from mta.spool.inflight import read_boot_id
@@ -127,6 +128,11 @@ class Spool:
             found.meta.get("licence", bytes(_LICENCE.size))
         )
 
+    @property
+    def commits(self) -> Commits:
+        """How long its commits take, and how much shares one."""
+        return self._commit.commits
+
     # Mail comes in
 
     def next_message_number(self) -> int:
@@ -178,7 +184,19 @@ class Spool:
         length = _ROW_BYTES + (0 if body_file else size)
         answers = None if draft.answers is None else Answers(*draft.answers)
         self._submit(
-            Accept(row, keys, rows, message.job, length, body_file, event, data, committed, answers)
+            Accept(
+                row,
+                keys,
+                rows,
+                message.job,
+                length,
+                body_file,
+                event,
+                data,
+                committed,
+                draft.origin,
+                answers,
+            )
         )
 
     def new_spill(self) -> Spill:
@@ -337,6 +355,14 @@ class Spool:
 
     # For the operator
 
+    def content(self, message: int, offset: int, length: int) -> "Future[bytes | None]":
+        """So many bytes of a message as it would go out; None: it is not here any more."""
+        return self.call(lambda queries: queries.content(message, offset, length))
+
+    def imported(self, origins: Collection[str]) -> "Future[set[str]]":
+        """Which of these exported messages were imported here before, or are still queued here."""
+        return self.call(lambda queries: queries.imported(origins))
+
     def call(self, ask: Callable[[Queries], T]) -> "Future[T]":
         """Ask the spool's thread anything; the future's callbacks run on the loop. Any thread may call."""
         future: Future[T] = Future()
@@ -390,19 +416,25 @@ class Spool:
         return self.call(lambda queries: queries.oldest(limit, after))
 
     def hold(self, wanted: Filter, reason: str, claim: Claim | None = None) -> "Future[int]":
-        """Hold what matches; the future says how many. `claim` as in `delete`."""
+        """Hold what matches and is not held; the future says how many. `claim` as in `delete`.
+
+        What is in flight is held too: it stays so unless this attempt ends it.
+        """
         text = clean_text(reason)
         return self._change(
-            wanted,
-            claim,
+            dataclasses.replace(wanted, held=False),
             lambda entries, done: self._hold_entries(entries, text, done),
+            claim=claim,
+            takes_marked=True,
         )
 
-    def release(self, wanted: Filter) -> "Future[int]":
-        """Release held entries that match; their queues are due at once."""
-        held = dataclasses.replace(wanted, held=True)
+    def release(self, wanted: Filter, written: Written | None = None) -> "Future[int]":
+        """Release held entries that match; their queues are due at once. `written` is told them, once on disk."""
         return self._change(
-            held, None, lambda entries, done: self._hold_entries(entries, None, done)
+            dataclasses.replace(wanted, held=True),
+            lambda entries, done: self._hold_entries(entries, None, done),
+            written=written,
+            takes_marked=True,
         )
 
     def delete(self, wanted: Filter, claim: Claim | None = None) -> "Future[int]":
@@ -415,10 +447,10 @@ class Spool:
             now = self.clock.now()
             self.settle([removed_by_administrator(entry, now) for entry in entries], done)
 
-        return self._change(wanted, claim, write)
+        return self._change(wanted, write, claim=claim)
 
-    def make_due(self, wanted: Filter, now: float) -> "Future[int]":
-        """Let deferred entries that match be due now; the future says how many were looked at."""
+    def make_due(self, wanted: Filter, now: float, written: Written | None = None) -> "Future[int]":
+        """Let deferred entries that match be due now; the future says how many were looked at. `written` as in `release`."""
 
         def write(entries: list[Entry], done: Callable[[], None]) -> None:
             later = [entry for entry in entries if entry.due > now]
@@ -426,7 +458,7 @@ class Spool:
             self._submit(Wake([entry.number for entry in later], now))
             self.settle([Settlement(entry, now, keep_reply=True) for entry in later], done)
 
-        return self._change(wanted, None, write)
+        return self._change(wanted, write, written=written)
 
     def meta(self, name: str) -> bytes | None:
         """A small value kept with `meta_put`."""
@@ -514,11 +546,16 @@ class Spool:
     def _change(
         self,
         wanted: Filter,
-        claim: Claim | None,
-        write: Callable[[list[Entry], Callable[[], None]], None],
+        write: WriteChunk,
+        *,
+        claim: Claim | None = None,
+        written: Written | None = None,
+        takes_marked: bool = False,
     ) -> "Future[int]":
-        change = Change(self, wanted, claim, write)
-        change.next(0)
+        change = Change(
+            self, wanted, write, claim=claim, written=written, takes_marked=takes_marked
+        )
+        change.start()
         return change.future
 
     def _look_for_due(

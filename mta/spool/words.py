@@ -48,10 +48,13 @@ class Filter:
     """Which entries an operator means: those that match everything given.
 
     `sender` and `recipient` may hold `*`; a `sender` of "" is the null sender. `spool` is how the UUID of the one spool meant
-    begins: a message's number means something only there.
+    begins: a message's number means something only there. `site` is nothing a spool knows: who knows the routes names the
+    `domains` instead.
     """
 
     domain: str = ""
+    domains: tuple[str, ...] | None = None
+    site: str = ""
     vmta: str = ""
     job: str | None = None
     sender: str | None = None
@@ -60,7 +63,11 @@ class Filter:
     spool: str = ""
     entry: int = 0
     older_than_s: float = 0.0
+    younger_than_s: float = 0.0
+    larger_than: int = 0  # bytes
+    smaller_than: int = 0  # bytes; 0: any
     held: bool | None = None
+    is_due: bool | None = None  # its own time has come, or not yet; what is held is neither
     hold_reason: str = ""  # how the reason of a held entry begins
 
 

@@ -23,7 +23,7 @@ from mta.spool.ops import (
     Write,
 )
 from mta.spool.queues import QueueRows
-from mta.spool.rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, RowInsert, as_json, fetch
+from mta.spool.rows import IMPORTED, MESSAGE_COLUMNS, RECIPIENT_COLUMNS, RowInsert, as_json, fetch
 
 PRUNE_CHUNK = 1000  # 51,200 deletes in one transaction blocked 2.1 s
 _CACHED_JOBS = 10_000
@@ -54,6 +54,9 @@ UPDATE recipient SET held = 0, hold_reason = '', crashes = 0, due = min(due, ?2)
 WHERE held = 1 AND id IN (SELECT value FROM json_each(?1))
 """
 _PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_PUT_ORIGINS = """
+INSERT OR REPLACE INTO meta SELECT value->>0, CAST(value->>1 AS BLOB) FROM json_each(?)
+"""
 _DELETE_META = "DELETE FROM meta WHERE name = ?"
 _JOBS = "SELECT name, id FROM job WHERE name IN (SELECT value FROM json_each(?))"
 _HOLD_JOB = """
@@ -215,6 +218,9 @@ class Writer:
                 recipients += (ref.id, job, *row)
         self._messages.run(self._cursor, messages)
         self._recipients.run(self._cursor, recipients)
+        origins = [(IMPORTED + op.origin, op.message[0]) for op in operations if op.origin]
+        if origins:
+            self._cursor.execute(_PUT_ORIGINS, (as_json(origins),))
 
     def _settle(self, operations: list[Settle]) -> list[str]:
         """Delete and update recipients; the body files of the messages deleted with them."""

@@ -1,6 +1,6 @@
 """A22: reporting switched off under a Volume licence is a mistake of the configuration that names section 8.4 (C12).
 
-At the check, at the start, and at a reload, after which the server goes on as before.
+At the check, at the start, and at a reload, after which the server goes on as before. A guard that is told so reports all the same.
 """
 
 from pathlib import Path
@@ -13,7 +13,10 @@ from mta.config.load import load
 from mta.control.protocol import ControlError
 from mta.model.errors import ConfigError
 from mta.runtime.license import check_reporting
+from tests.support.licence_server import LicenceServer
 from tests.support.licensed import Licensed, an_entitlement, licensed, licensed_daemon
+from tests.support.machine_time import MachineTime
+from tests.support.node import EARLY, a_guard
 from tests.support.vendor import Vendor
 
 METERED = an_entitlement(is_metered=True)
@@ -32,7 +35,28 @@ def test_a22_the_check_names_clause_file_line_and_key(tmp_path: Path) -> None:
         check_reporting(load(file), kinds)
     (problem,) = caught.value.problems
     assert (problem.key, problem.line) == ("license.reporting", 4)
-    check_reporting(load(file), {Kind.ENTERPRISE_SERVER})
+    for other in {*Kind} - {Kind.VOLUME}:
+        check_reporting(load(file), {other})
+
+
+def test_a22_what_is_installed_is_what_the_vendor_signed(tmp_path: Path) -> None:
+    vendor = Vendor()
+    (tmp_path / "a.lic").write_bytes(vendor.file(Kind.VOLUME))
+    (tmp_path / "b.lic").write_bytes(Vendor().file(Kind.VOLUME))
+    (tmp_path / "c.lic").write_text("no licence at all")
+    assert [each.kind for each in installed_licenses(tmp_path, vendor.trust)] == [Kind.VOLUME]
+
+
+async def test_a22_a_guard_that_is_told_so_all_the_same_reports(tmp_path: Path) -> None:
+    vendor, time = Vendor(), MachineTime()
+    async with LicenceServer(vendor) as server:
+        server.now = lambda: time.true
+        guard = a_guard(tmp_path, vendor, time, endpoint=server.url, reporting=False)
+        await guard.open()
+        await guard.install(vendor.file(Kind.VOLUME, **EARLY))
+        await guard.talk()
+        assert len(server.reports) == 1
+        await guard.stop()
 
 
 def test_a22_a_reload_is_refused_and_the_server_goes_on_as_before(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensing.books import AckedFigures, Books, Times
-from licensing.ledger import Ledger, genesis
+from licensing.chain import genesis
+from licensing.ledger import Ledger
 from licensing.meter import Delivered, Meter
 from licensing.model import Kind
 from tests.support.counting_node import Journal, a_counting_guard, catch_up

@@ -7,7 +7,7 @@ import pytest
 
 from licensing.entitlement import State
 from licensing.guard import Delivered, Guard
-from licensing.ledger import LedgerError
+from licensing.ledger_file import LedgerError
 from licensing.model import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
@@ -41,7 +41,7 @@ async def _pages(guard: Guard, *, full: bool) -> None:
     """SQLite's own limit: beyond it every write says SQLITE_FULL, as on a disk without room."""
     home = guard._home
     assert home is not None
-    db = home.ledger._db
+    db = home.ledger._file._db
 
     def limit() -> None:
         pages = db.pragma("page_count") if full else 1_000_000

@@ -34,7 +34,7 @@ from tests.demo.vendor import CommandFailed, Vendor
 
 EMAILS = 8  # of the licence; a power of two is used up in the fewest blocks
 HELD = 8  # messages that wait once it is
-WAIT_S = 45.0  # for any one thing
+WAIT_S = 90.0  # for any one thing; seconds, where the machine has nothing else to do
 LOOK_S = 0.1
 OPERATOR = "ops@customer.example"
 SENDER = "news@customer.example"

@@ -1,4 +1,5 @@
-"""`sluice messages list|show|delete`: every filter alone and together, dry runs, and the record that a deletion leaves.
+"""`sluice messages list|show|hold|release|delete|retry`: every filter alone and together, dry runs, and the
+record that a deletion leaves.
 
 One real server whose queues are paused, so that what is listed stays. Issue: "`messages list|show|delete` with filters".
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Cli
-from tests.support.host import Host
+from tests.support.host import Dialogue, Host
 from tests.support.sender import NO_DNS, Sender, a_sender
 
 RECIPIENTS = ["a@one.example", "b@one.example", "c@two.example", "d@two.example"]
@@ -44,7 +45,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 @contextmanager
 def a_scene(place: Path) -> Iterator[Scene]:
-    more = NO_DNS + "\n[vmta.a]\n[vmta.b]\n"
+    more = NO_DNS + "\n[vmta.a]\n[vmta.b]\n[site.twins]\ndomains = ['two.example']\n"
     with Host() as host, a_sender(place, listener='vmta = "a"', more=more) as sender:
         sender.domain(host, name="one.example")
         sender.domain(host, name="two.example")
@@ -77,7 +78,16 @@ FILTERS = {
     "a recipient": (("--recipient", "a@one.example"), 2),
     "a recipient pattern": (("--recipient", "*@two.example"), 3),
     "a job and a domain": (("--job", "news", "--domain", "two.example"), 2),
+    "a site that is a domain": (("--site", "one.example"), 3),
+    "a site that the configuration lists": (("--site", "twins"), 3),
     "older than a day": (("--older-than", "1d"), 0),
+    "younger than a day": (("--younger-than", "1d"), 6),
+    "larger than a megabyte": (("--larger-than", "1M"), 0),
+    "smaller than a megabyte": (("--smaller-than", "1M"), 6),
+    "larger than 100 bytes": (("--larger-than", "100"), 6),
+    "due": (("--status", "due"), 6),
+    "deferred": (("--status", "deferred"), 0),
+    "held ones": (("--status", "held"), 0),
     "not held": (("--not-held",), 6),
     "held": (("--held",), 0),
     "a domain there is not": (("--domain", "three.example"), 0),
@@ -110,6 +120,7 @@ def test_a_row_tells_all_of_a_recipient(listed: Scene) -> None:
         "queue": "one.example/b",
         "job": "bills",
         "attempts": 0,
+        "status": "due",
         "held": False,
         "hold_reason": "",
         "last_reply": "",
@@ -184,3 +195,59 @@ def test_what_is_deleted_is_gone_after_a_restart(scene: Scene) -> None:
     assert len(rows) == 3
     # The pause has survived as well: nothing has gone out.
     assert scene.sluice.json("queue", "show", "one.example/a")["paused"] is True
+
+
+def test_what_is_held_waits_over_a_restart_says_why_and_goes_once_it_is_released(
+    tmp_path: Path,
+) -> None:
+    with Host() as host, a_sender(tmp_path) as sender:
+        sender.domain(host, name="one.example")
+        sluice = Cli(sender.server)
+        sluice.json("queue", "pause", "one.example")
+        news = b"X-Job: news\r\nSubject: n\r\n\r\nbody\r\n"
+        number = sender.send("a@one.example", "b@one.example", message=news)
+        words = ("messages", "hold", "--job", "news", "--recipient", "b@*", "--reason", "not yet")
+        assert sluice.json(*words, "--dry-run") == {"would_hold": 1, "silent": []}
+        assert sluice.json(*words)["held"] == 1
+        assert sluice.json(*words)["held"] == 0  # it is held already
+        sender.server.kill()
+        sender.server.start()
+        (row,) = sluice.json("messages", "list", "--status", "held")["recipients"]
+        assert (row["recipient"], row["hold_reason"]) == ("b@one.example", "not yet")
+        waits = sluice.json("explain", row["id"])["waits"]
+        assert "held: not yet" in {wait["what"] for wait in waits}
+        sluice.json("queue", "resume", "one.example")
+        sender.server.wait_for(delivered=1)
+        assert sluice.json("messages", "retry", "--all")["due"] == 0  # a hold is no delay
+        assert sender.server.totals()["held"] == 1
+        assert sluice.text("messages", "release", "--message", str(number)) == (
+            "1 recipients released\n"
+        )
+        host.wait_for(2)
+        assert {address for each in host.messages for address in each.recipients} == {
+            "a@one.example",
+            "b@one.example",
+        }
+
+
+def test_retry_ends_a_delay_and_a_backoff_but_no_pause(tmp_path: Path) -> None:
+    busy = True
+
+    def script(dialogue: Dialogue, command: str) -> bytes | None:
+        return b"450 4.2.0 later\r\n" if busy and command.startswith("RCPT") else None
+
+    with Host(script) as host, a_sender(tmp_path) as sender:
+        sender.domain(host, name="one.example", retry=["1h"], backoff_initial="1h")
+        sluice = Cli(sender.server)
+        sender.send("a@one.example")
+        sender.server.wait_for(deferred=1)
+        (row,) = sluice.json("messages", "list", "--status", "deferred")["recipients"]
+        assert row["attempts"] == 1
+        busy = False
+        sluice.json("queue", "pause", "one.example")
+        assert sluice.json("messages", "retry", "--domain", "one.example")["due"] == 1
+        assert sluice.json("messages", "list", "--status", "due")["recipients"]
+        assert sluice.json("queue", "show", "one.example")["paused"] is True
+        assert host.messages == []
+        sluice.json("queue", "resume", "one.example")
+        host.wait_for(1)

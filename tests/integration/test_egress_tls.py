@@ -142,6 +142,20 @@ def test_a_handshake_that_fails_is_followed_by_one_plain_try_on_a_new_connection
         assert "STARTTLS" not in host.dialogues[2].commands
 
 
+def test_another_port_of_a_host_whose_tls_is_broken_is_another_server(
+    sender: Sender, context: ssl.SSLContext
+) -> None:
+    broken = BROKEN["hangs up"]()
+    with broken, Host(context=context, address=broken.address) as good:
+        domain, beside = sender.domain(broken), sender.domain(good)
+        sender.send(f"x@{domain}")
+        broken.wait_for(messages=1)
+        sender.send(f"x@{beside}")
+        good.wait_for(messages=1)
+    assert not broken.messages[0].tls
+    assert good.messages[0].tls
+
+
 def test_a_host_that_refuses_starttls_gets_the_mail_on_the_same_connection(
     sender: Sender, context: ssl.SSLContext
 ) -> None:

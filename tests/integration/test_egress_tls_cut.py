@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from mta.egress.opening import Opener, Unreachable
+from mta.io.connect import Patience
 from mta.io.deadlines import Deadlines
 from mta.policy.rules import QueuePolicy, Tls, VmtaRules
 from mta.queue.actions import Candidate, Route
@@ -59,7 +60,9 @@ async def attempts_at_a_host_that_cuts(by_reset: bool) -> Counter[str]:
         async with turns:
             try:
                 async with asyncio.timeout(5.0):
-                    result = await opener.open(number, route, policy, VmtaRules("default"), 5.0)
+                    result = await opener.open(
+                        number, route, policy, VmtaRules("default"), Patience(5.0)
+                    )
             except TimeoutError:
                 ends["never"] += 1
             else:

@@ -5,6 +5,7 @@ One real server with a listener for each rule, spoken to by raw sockets. RFC 495
 """
 
 import base64
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -371,6 +372,18 @@ def test_a_transaction_as_a_whole_has_a_deadline(ports: dict[str, int]) -> None:
                 break
         assert answers[-1].startswith("421 4.4.2")
         assert 3.5 <= time.monotonic() - started < 8
+
+
+def test_a_command_that_drips_in_is_cut_off_when_its_time_is_over(ports: dict[str, int]) -> None:
+    """A byte now and then does not end a command, and so buys no time."""
+    with Wire(ports["hasty"]) as wire:
+        wire.greet()
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            for byte in itertools.repeat(b"N", 100):
+                wire.send(byte)
+                time.sleep(0.3)
+        assert time.monotonic() - started < 10  # its command may take 1 s
 
 
 def test_a_message_that_drips_in_is_cut_off_for_being_slow(ports: dict[str, int]) -> None:

@@ -1,27 +1,44 @@
-"""Clients as people use them: swaks, Python's smtplib, aiosmtplib – plain, STARTTLS, TLS from the first byte, AUTH PLAIN.
+"""Clients as people use them: swaks, msmtp, nodemailer, Python's smtplib, aiosmtplib – plain, STARTTLS, TLS from the first
+byte, AUTH.
 
-Each hands a message to a real server, which delivers it to a raw host. Issue: "swaks, Python smtplib … as clients".
+Each hands a message to a real server, which delivers it to a raw host.
 """
 
 import asyncio
+import base64
+import json
 import shutil
 import smtplib
 import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email import message_from_bytes
 from email.message import EmailMessage
+from email.policy import default as default_policy
+from pathlib import Path
+from typing import Any
 
 import aiosmtplib
 import pytest
 
+from bench.peers.room import PEERS
+from tests.support.bodies import BODIES, a_message, body_of, subject_of
 from tests.support.daemon import Daemon, free_port, running
 from tests.support.host import Host, Received
+from tests.support.peers import needs
 from tests.support.secrets import write_certificate, write_users
 from tests.support.wire import trusting, wait_until
 
 PASSWORD = "p@ss wörd"
-needs_swaks = pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed")
+NODEMAILER = PEERS / "nodemailer/node_modules/nodemailer"
+SEND_BY_NODEMAILER = Path(__file__).parent.parent / "support/send_by_nodemailer.js"
+needs_swaks = needs("swaks is not installed" * (shutil.which("swaks") is None))
+needs_msmtp = needs("msmtp is not installed" * (shutil.which("msmtp") is None))
+needs_nodemailer = needs(
+    "nodemailer is not installed: run bench/install-peers nodemailer"
+    * (not NODEMAILER.exists() or shutil.which("node") is None)
+)
 
 
 @dataclass
@@ -56,7 +73,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert "a fault of ours" not in server.log
 
 
-def a_message(recipient: str) -> EmailMessage:
+def an_email(recipient: str) -> EmailMessage:
     message = EmailMessage()
     message["From"] = "Ada <ada@sender.example>"
     message["To"] = recipient
@@ -130,13 +147,122 @@ def test_swaks_with_a_wrong_password_is_refused(scene: Scene) -> None:
     assert "535 5.7.8" in done.stdout
 
 
+# -- msmtp ------------------------------------------------------------------------------------------------------
+
+
+@needs_msmtp
+@pytest.mark.parametrize("how", ["plain", "starttls", "implicit"])
+def test_msmtp(scene: Scene, how: str) -> None:
+    port = scene.implicit if how == "implicit" else scene.server.port
+    options = ["--tls=off", "--auth=off"]
+    if how != "plain":
+        options = ["--tls=on", f"--tls-starttls={'on' if how == 'starttls' else 'off'}"]
+        options += ["--tls-certcheck=off", "--auth=plain", "--user=ada"]
+        options += [f"--passwordeval=printf '%s\\n' '{PASSWORD}'"]
+    for name in BODIES:
+        recipients = [f"{name.replace(' ', '-')}.{n}@{how}.msmtp.example" for n in range(2)]
+        command = ["msmtp", "--file=/dev/null", "--host=127.0.0.1", f"--port={port}", *options]
+        done = subprocess.run(
+            [*command, "--timeout=20", "--from=a@sender.example", "--", *recipients],
+            input=a_message(name, recipients[0]).replace(
+                b"\r\n", b"\n"
+            ),  # as a mail program pipes it
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        got = scene.arrived(recipients[1])
+        assert got.recipients == recipients
+        assert body_of(got.data) == BODIES[name], name
+        assert (b"with ESMTPSA id " if how != "plain" else b"with ESMTP id ") in got.data
+
+
+# -- nodemailer -------------------------------------------------------------------------------------------------
+
+
+def nodemailer(messages: list[dict[str, Any]], **transport: Any) -> list[dict[str, Any]]:
+    """Send these over one transport; what it was told of each."""
+    transport = {"host": "127.0.0.1", "tls": {"rejectUnauthorized": False}, **transport}
+    order = {"module": str(NODEMAILER), "transport": transport, "messages": messages}
+    done = subprocess.run(
+        ["node", str(SEND_BY_NODEMAILER)],
+        input=json.dumps(order).encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+@needs_nodemailer
+@pytest.mark.parametrize("how", ["plain", "starttls", "implicit", "pooled"])
+def test_nodemailer(scene: Scene, how: str) -> None:
+    domain = f"{how}.nodemailer.example"
+    login = {"auth": {"user": "ada", "pass": PASSWORD}}
+    settings: dict[str, Any] = {
+        "plain": {"port": scene.server.port, "ignoreTLS": True},
+        "starttls": {"port": scene.server.port, "requireTLS": True, **login},
+        "implicit": {"port": scene.implicit, "secure": True, **login},
+        # One connection for all messages.
+        "pooled": {
+            "port": scene.implicit,
+            "secure": True,
+            "pool": True,
+            "maxConnections": 1,
+            **login,
+        },
+    }[how]
+    messages = [
+        {
+            "envelope": {"from": "a@sender.example", "to": [f"{name.replace(' ', '-')}@{domain}"]},
+            "raw": base64.b64encode(a_message(name, f"x@{domain}")).decode(),
+        }
+        for name in BODIES
+    ]
+    for name, answer in zip(BODIES, nodemailer(messages, **settings), strict=True):
+        assert answer["response"].startswith("250 2.6.0 queued as "), name
+        (recipient,) = answer["accepted"]
+        got = scene.arrived(recipient)
+        assert subject_of(got.data) == name
+        assert body_of(got.data) == BODIES[name], name
+        assert (b"with ESMTP id " if how == "plain" else b"with ESMTPSA id ") in got.data
+
+
+@needs_nodemailer
+def test_nodemailer_composes_a_message_with_an_attachment(scene: Scene) -> None:
+    recipient = "composed@nodemailer.example"
+    attached = bytes(range(256)) * 300
+    message = {
+        "from": "Ada <ada@sender.example>",
+        "to": recipient,
+        "subject": "Grüße",
+        "text": "für\n.\n..dots\n",
+        "attachments": [
+            {
+                "filename": "alle.bin",
+                "content": base64.b64encode(attached).decode(),
+                "encoding": "base64",
+            }
+        ],
+    }
+    nodemailer([message], port=scene.server.port, ignoreTLS=True)
+    got = message_from_bytes(scene.arrived(recipient).data, policy=default_policy)
+    assert got["Subject"] == "Grüße"
+    text, binary = got.iter_parts()
+    assert text.get_content().replace("\r\n", "\n") == "für\n.\n..dots\n"
+    assert binary.get_content() == attached
+
+
 # -- smtplib ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["plain", "starttls", "starttls and login", "implicit"])
 def test_smtplib(scene: Scene, how: str) -> None:
     recipient = f"{how.replace(' ', '-')}@smtplib.example"
-    message = a_message(recipient)
+    message = an_email(recipient)
     if how == "implicit":
         client: smtplib.SMTP = smtplib.SMTP_SSL(
             "127.0.0.1", scene.implicit, context=trusting(), timeout=20
@@ -177,7 +303,7 @@ def test_smtplib_is_told_of_each_refused_recipient(scene: Scene) -> None:
 @pytest.mark.parametrize("how", ["plain", "starttls", "implicit"])
 async def test_aiosmtplib(scene: Scene, how: str) -> None:
     recipient = f"{how}@aiosmtplib.example"
-    message = a_message(recipient)
+    message = an_email(recipient)
     context: ssl.SSLContext = trusting()
     refused, answer = await aiosmtplib.send(
         message,

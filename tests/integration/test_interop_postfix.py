@@ -13,13 +13,12 @@ import pytest
 from tests.support.daemon import running
 from tests.support.dkim import signatures
 from tests.support.host import Host, wire_faults
-from tests.support.postfix import DOMAIN, Postfix, a_postfix, needs_postfix
+from tests.support.peers import Smarthost
+from tests.support.postfix import DOMAIN, Postfix, a_postfix, needs_postfix, relaying
 from tests.support.secrets import write_certificate, write_dkim_key, write_users
 from tests.support.sender import NO_DNS, Sender, a_sender
 
 pytestmark = [needs_postfix, pytest.mark.root]
-
-PASSWORD = "pass word: %&"
 
 
 def a_message(subject: str, recipient: str, body: str) -> EmailMessage:
@@ -49,15 +48,7 @@ def test_postfix_relays_through_us_with_starttls_and_login(
         text = server.config.read_text().replace('relay_from = ["127.0.0.0/8"]', "relay_from = []")
         server.config.write_text(text)
         server.ask("reload")
-        ours = f"[127.0.0.1]:{server.port}"
-        with a_postfix(
-            relayhost=ours,
-            smtp_tls_security_level="encrypt",
-            smtp_sasl_auth_enable="yes",
-            smtp_sasl_security_options="noanonymous",
-            smtp_sasl_tls_security_options="noanonymous",
-            smtp_sasl_password_maps=f"inline:{{ {{ {ours} = postfix:secret }} }}",
-        ) as postfix:
+        with a_postfix(**relaying(Smarthost(server.port, "postfix", "secret"))) as postfix:
             count = 20
             with smtplib.SMTP("127.0.0.1", postfix.port) as client:
                 for number in range(count):
@@ -135,11 +126,10 @@ def test_postfix_receives_over_tls_and_both_sides_say_so(
     receiving.wait_for_log("status=sent (delivered to maildir)")
     assert "TLS connection established from" in receiving.log
     (got,) = receiving.mail()
-    wire = got.replace(b"\n", b"\r\n")
-    assert wire.endswith(body.encode())
+    assert got.endswith(body.encode())
     assert b"(using TLSv1.3 with cipher" in got
     # Without the fields Postfix has put in front, as a verifier at the mailbox would see it.
-    assert signatures(wire, records) == dict.fromkeys(records, True)
+    assert signatures(got, records) == dict.fromkeys(records, True)
 
 
 def test_many_recipients_and_large_mail_reach_postfix(sender: Sender, receiving: Postfix) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiosmtplib
 import pytest
@@ -13,6 +14,7 @@ import uvloop
 from mta.dns.answers import Addresses, Found, NoSuchDomain, NullMx, Temporary, Texts
 from mta.dns.resolver import Resolver
 from mta.io.clock import Clock
+from mta.lab.certificate import make_server_context
 from mta.lab.internet import ROOT, Fate, Internet
 from mta.lab.mailbox import Mailbox, Taken, find_faults
 from mta.lab.ports import bind_hosts
@@ -136,7 +138,9 @@ async def test_421_comes_after_so_many_messages_on_a_connection() -> None:
 
 
 async def test_unknown_users_are_refused_one_by_one() -> None:
-    async with a_receiver(Temper(unknown_prefix="nobody")) as receiver:
+    async with a_receiver(
+        Temper(refuse_recipients={"nobody": "550 5.1.1 user unknown"})
+    ) as receiver:
         async with a_client(receiver.address, receiver.port) as client:
             errors, _ = await client.sendmail(
                 "a@s.example", ["nobody1@d.example", "b@d.example"], MESSAGE
@@ -186,6 +190,63 @@ async def test_garbage_drips_and_endless_replies_come_as_scripted() -> None:
     async with a_receiver(Temper(endless=Moment.EHLO)) as receiver:
         replies = await talk(receiver, b"EHLO c\r\n", replies=2000)
         assert set(replies[1:]) == {b"250-and there is more to say\r\n"}
+
+
+async def test_a_long_line_a_reset_and_a_deaf_server_come_as_scripted() -> None:
+    async with a_receiver(Temper(long_line=Moment.GREETING)) as receiver:
+        reader, writer = await asyncio.open_connection(
+            receiver.address, receiver.port, limit=2_000_000
+        )
+        assert len(await reader.readline()) > 1_000_000
+        writer.close()
+    async with a_receiver(Temper(reset_after=20)) as receiver:
+        reader, writer = await asyncio.open_connection(receiver.address, receiver.port)
+        await reader.readline()
+        writer.write(b"EHLO c\r\n")
+        while (await reader.readline())[3:4] == b"-":
+            pass
+        writer.write(b"MAIL FROM:<a@s.example>\r\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        writer.close()
+    async with a_receiver(Temper(deaf=Moment.EHLO)) as receiver:
+        reader, writer = await asyncio.open_connection(receiver.address, receiver.port)
+        writer.write(b"EHLO c\r\nNOOP\r\n")
+        for _ in range(6):  # the greeting and the answer to EHLO
+            await reader.readline()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while receiver.open_now:  # it learns of the end although it reads nothing
+                await asyncio.sleep(0.05)
+
+
+async def test_recipients_are_refused_by_their_names_and_beyond_a_number() -> None:
+    refused = {"later": "450 4.2.1 busy", "never": "550 5.1.1 unknown"}
+    temper = Temper(refuse_recipients=refused, max_recipients=2, too_many="552 too many")
+    async with a_receiver(temper) as receiver:
+        names = ["later1", "a", "never1", "b", "c"]
+        rcpts = [b"RCPT TO:<%s@d.example>\r\n" % name.encode() for name in names]
+        replies = await talk(receiver, b"MAIL FROM:<a@s.example>\r\n", *rcpts, replies=7)
+        assert [reply[:3] for reply in replies[2:]] == [b"450", b"250", b"550", b"250", b"552"]
+
+
+async def test_a_server_can_hang_in_the_handshake_and_inject_a_reply() -> None:
+    for temper, more in (
+        (Temper(tls_hangs=True), b""),
+        (Temper(tls_injects=True), b"250 2.0.0 in"),
+    ):
+        async with a_receiver(replace(temper, offers_tls=True)) as receiver:
+            receiver.context = make_server_context("mx.lab.example")
+            reader, writer = await asyncio.open_connection(receiver.address, receiver.port)
+            writer.write(b"STARTTLS\r\n")
+            await reader.readline()
+            assert (await reader.readline()).startswith(b"220")
+            assert not more or (await reader.readline()).startswith(more)
+            writer.close()
 
 
 async def test_refusals_come_as_often_as_scripted_and_421_hangs_up() -> None:

@@ -12,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from licensing.books import AckedFigures, Times
+from licensing.chain import genesis
 from licensing.envelope import decode_closed, decode_envelope
 from licensing.errors import LicenseError
 from licensing.lease import Allowance
-from licensing.ledger import Ledger, LedgerThread, genesis
+from licensing.ledger import Ledger, LedgerThread
 from licensing.meter import Delivered, Meter
 from licensing.model import (
     ACTIVATION_REQUEST,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 110.0
+DEADLINE_S = 280.0
 
 
 def test_the_whole_chain_of_a_licence_holds_from_its_keys_to_mail_that_flows_again() -> None:

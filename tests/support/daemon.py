@@ -20,7 +20,7 @@ from typing import Any
 from mta.control.client import ControlClient
 from mta.control.protocol import ControlError
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0  # a start takes one second; beside a compiler and other tests up to twenty
 STOP_TIMEOUT_S = 40.0
 
 CONFIG = """\

@@ -110,6 +110,18 @@ class Face:
         await self._answer("delete")
         return len(self.listed)
 
+    async def hold(self, which: Filter, reason: str) -> int:
+        await self._answer(f"hold {reason}")
+        return len([row for row in self.listed if not row.get("held")])
+
+    async def release(self, which: Filter) -> int:
+        await self._answer("release")
+        return len([row for row in self.listed if row.get("held")])
+
+    async def retry_messages(self, which: Filter) -> int:
+        await self._answer("retry messages")
+        return len(self.listed)
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
         return [{"what": f"worker {self.number}", "of": str(key), "until": None, "place": ""}]
@@ -152,8 +164,8 @@ class ServerFake:
 
     async def status(self) -> Row:
         followers = [
-            {"name": "accounting.main", "waiting": 3, "trouble": ""},
-            {"name": "accounting.other", "waiting": 0, "trouble": "no room"},
+            {"name": "accounting.main", "waiting": 3, "trouble": "", "lag_s": 0.0},
+            {"name": "accounting.other", "waiting": 0, "trouble": "no room", "lag_s": 9.0},
         ]
         return {"version": "1.2.3", "uptime_s": 9.0, "followers": followers}
 

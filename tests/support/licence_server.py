@@ -105,7 +105,8 @@ class LicenceServer:
         key = read_key(asked.node_pub)
         verify(envelope, model.ACTIVATION_REQUEST, {"": key})
         node = node_id(key.public_bytes_raw())
-        row = next((row for row in self.rows.values() if row.activation.node_id == node), None)
+        rows = (each for each in self.rows.values() if each.activation.node_id == node)
+        row = next((each for each in rows if each.activation.license_id == asked.license_id), None)
         activation = model.Activation(
             activation_id=row.activation.activation_id if row else new_id("A", self.now()),
             license_id=asked.license_id,

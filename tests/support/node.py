@@ -1,6 +1,7 @@
 """A guard on a machine of its own: clocks that a test turns, a vendor it trusts, files in a directory of the test."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def a_guard(
     *,
     endpoint: str | None = None,
     machine: Machine = MACHINE,
+    persists: Callable[[Path], bool] = lambda folder: True,
     **options: object,
 ) -> Guard:
     """Not started. Its licences lie in `folder`/license.d, its state in `folder`/state."""
@@ -40,6 +42,7 @@ def a_guard(
             chance=random.Random(7),
             trust=vendor.trust,
             machine=machine,
+            persists=persists,
             flush_every=0,
         ),
     )

@@ -10,17 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from bench.processes import Child, wait_for_banner
 from tests.support.daemon import free_port
+from tests.support.peers import Smarthost, needs, read_mail
 from tests.support.secrets import write_certificate
 from tests.support.wire import wait_until
 
-needs_postfix = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("postfix") is None,
-    reason="a private Postfix needs root and Debian's postfix package",
-)
+_MISSING = os.geteuid() != 0 or shutil.which("postfix") is None
+needs_postfix = needs("a private Postfix needs root and Debian's postfix package" * _MISSING)
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - 20 smtpd
@@ -54,6 +51,7 @@ class Postfix:
     """One running instance."""
 
     def __init__(self, root: Path, port: int) -> None:
+        self.domain = DOMAIN
         self.port = port
         self._root = root
 
@@ -64,8 +62,8 @@ class Postfix:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def mail(self) -> list[bytes]:
-        """The messages delivered to its maildir, as files: lines end with LF."""
-        return [path.read_bytes() for path in sorted((self._root / "mail/inbox/new").glob("*"))]
+        """The messages delivered to its maildir."""
+        return read_mail(self._root / "mail/inbox/new")
 
     def wait_for_log(self, words: str, count: int = 1) -> None:
         """Wait until these words stand in the log so many times."""
@@ -73,6 +71,19 @@ class Postfix:
             wait_until(lambda: self.log.count(words) >= count, 30)
         except AssertionError:
             raise AssertionError(f"no {words!r} in:\n{self.log}") from None
+
+
+def relaying(smarthost: Smarthost) -> dict[str, str]:
+    """The lines of main.cf with which it relays all mail there, over TLS and logged in."""
+    login = f"{smarthost.user}:{smarthost.password}"
+    return {
+        "relayhost": smarthost.name,
+        "smtp_tls_security_level": "encrypt",
+        "smtp_sasl_auth_enable": "yes",
+        "smtp_sasl_security_options": "noanonymous",
+        "smtp_sasl_tls_security_options": "noanonymous",
+        "smtp_sasl_password_maps": f"inline:{{ {{ {smarthost.name} = {login} }} }}",
+    }
 
 
 @contextmanager

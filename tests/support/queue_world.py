@@ -348,6 +348,12 @@ class World:
         else:
             self.after(temper.connect_s, lambda: self._connected(number))
 
+    def _hurryconnect(self, action: actions.HurryConnect) -> None:
+        number = action.connection
+        assert number in self.keys, "only a connect that runs is hurried"
+        if self.tempers[self.keys[number].domain].hangs:
+            self.after(action.connect_timeout, lambda: self._lost(number, DEAD))
+
     def _connected(self, number: int) -> None:
         self.governor.connected(self.leases[number])
         self.scheduler.opened(number, self.time)

@@ -103,6 +103,7 @@ def a_sender(
         yield Sender(server)
         assert server.totals()["bugs"] == 0
         assert "a fault of ours" not in server.log, server.log
+        assert "Traceback" not in server.log, server.log  # nobody's fault, and still ours to see to
 
 
 def _toml(value: object) -> str:

@@ -118,6 +118,19 @@ def test_a_dkim_key_is_read_and_never_shown(tmp_path: Path, algorithm: str) -> N
     assert "BEGIN" not in repr(rules)
 
 
+def test_a_key_may_be_a_credential_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    write_secret(credentials / "dkim-s1", generate("ed25519"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    text = DKIM.replace('"s1.pem"', '"%d/dkim-s1"')
+    assert settings_of(tmp_path, text).dkim[0].key_file == str(credentials / "dkim-s1")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert "LoadCredential=" in mistakes(tmp_path, text)[0]
+
+
 def test_a_dkim_key_that_does_not_load_is_a_mistake(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in mistakes(tmp_path, DKIM)[0]
     write_secret(tmp_path / "s1.pem", b"no key")

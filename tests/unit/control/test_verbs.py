@@ -6,18 +6,22 @@ from typing import Any
 import pytest
 
 from mta.control.arguments import (
-    DeleteArgs,
+    ChangeArgs,
     ExplainArgs,
     FilterArgs,
+    HoldArgs,
     QueueArgs,
     QueuesArgs,
     ResolveArgs,
 )
+from mta.control.asking import Times
+from mta.control.message_verbs import MessageVerbs
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
-from mta.control.verbs import CHANGE_DEADLINE_S, MASS_DEADLINE_S, WORKER_DEADLINE_S, Verbs
+from mta.control.verbs import Verbs
 from tests.support.faces import Face, FaultyFace, GoneFace, ServerFake, SilentFace, a_queue
 
+QUICK = Times(look_s=0.2, change_s=0.2, mass_s=0.2)
 IDS = ("aaaaaaaa-17", "bbbbbbbb-17")
 
 
@@ -26,7 +30,11 @@ def a_recipient(name: str, number: int, at: float = 1.0) -> dict[str, Any]:
 
 
 def verbs(*faces: Face) -> Verbs:
-    return Verbs(ServerFake(), faces, look_s=0.2, change_s=0.2, mass_s=0.2)
+    return Verbs(ServerFake(), faces, QUICK)
+
+
+def message_verbs(*faces: Face) -> MessageVerbs:
+    return MessageVerbs(faces, QUICK)
 
 
 def four() -> list[Face]:
@@ -43,23 +51,31 @@ LOOKS = {
     "status": lambda each: each.status(NoArguments()),
     "queues": lambda each: each.queues(QueuesArgs()),
     "queue.show": lambda each: each.queue_show(QueueArgs("a.example")),
-    "messages.list": lambda each: each.messages_list(FilterArgs()),
-    "messages.show": lambda each: each.messages_show(FilterArgs(message="17")),
     "explain": lambda each: each.explain(ExplainArgs("a.example")),
 }
 CHANGES = {
     "pause": lambda each: each.queue_pause(QueueArgs("a.example")),
     "resume": lambda each: each.queue_resume(QueueArgs("a.example")),
     "retry": lambda each: each.queue_retry(QueueArgs("a.example")),
-    "delete": lambda each: each.messages_delete(DeleteArgs(all=True)),
-    "dry run": lambda each: each.messages_delete(DeleteArgs(all=True, dry_run=True)),
+}
+OF_MESSAGES = {
+    "messages.list": lambda each: each.list(FilterArgs()),
+    "messages.show": lambda each: each.show(FilterArgs(message="17")),
+    "hold": lambda each: each.hold(HoldArgs(all=True)),
+    "release": lambda each: each.release(ChangeArgs(all=True)),
+    "retry": lambda each: each.retry(ChangeArgs(all=True)),
+    "delete": lambda each: each.delete(ChangeArgs(all=True)),
+    "dry run": lambda each: each.delete(ChangeArgs(all=True, dry_run=True)),
 }
 
 
-@pytest.mark.parametrize("name", [*LOOKS, *CHANGES])
+@pytest.mark.parametrize("name", [*LOOKS, *CHANGES, *OF_MESSAGES])
 async def test_every_verb_names_the_silent_and_keeps_its_time(name: str) -> None:
     began = time.monotonic()
-    answer = await {**LOOKS, **CHANGES}[name](verbs(*four()))
+    if name in OF_MESSAGES:
+        answer = await OF_MESSAGES[name](message_verbs(*four()))
+    else:
+        answer = await {**LOOKS, **CHANGES}[name](verbs(*four()))
     assert answer["silent"] == [1, 3]
     assert time.monotonic() - began < 1.0
 
@@ -67,8 +83,8 @@ async def test_every_verb_names_the_silent_and_keeps_its_time(name: str) -> None
 async def test_a_look_with_a_silent_worker_takes_a_second_and_no_longer() -> None:
     began = time.monotonic()
     await Verbs(ServerFake(), four()).queues(QueuesArgs())
-    assert time.monotonic() - began < WORKER_DEADLINE_S + 0.3
-    assert WORKER_DEADLINE_S == 1.0
+    assert time.monotonic() - began < Times().look_s + 0.3
+    assert Times().look_s == 1.0
 
 
 async def test_status_lists_the_workers_and_adds_them_up() -> None:
@@ -102,13 +118,13 @@ async def test_what_cannot_be_sorted_or_counted_is_refused() -> None:
 
 
 async def test_a_number_shows_the_messages_of_every_spool_each_with_its_id() -> None:
-    answer = await verbs(*four()).messages_show(FilterArgs(message=17))
+    answer = await message_verbs(*four()).show(FilterArgs(message=17))
     assert [row["id"] for row in answer["recipients"]] == list(IDS)
 
 
 async def test_what_is_not_found_is_not_denied_for_those_who_did_not_answer() -> None:
     for asked in (
-        verbs(*four()).messages_show(FilterArgs(message="4711")),
+        message_verbs(*four()).show(FilterArgs(message="4711")),
         verbs(*four()).explain(ExplainArgs("4711")),
         verbs(*four()).queue_show(QueueArgs("b.example")),
     ):
@@ -116,22 +132,40 @@ async def test_what_is_not_found_is_not_denied_for_those_who_did_not_answer() ->
             await asked
         assert "1, 3" in caught.value.hint
     with pytest.raises(ControlError) as caught:
-        await verbs(Face(0)).messages_show(FilterArgs(message="4711"))
+        await message_verbs(Face(0)).show(FilterArgs(message="4711"))
     assert "accounting" in caught.value.hint
 
 
 async def test_a_number_that_several_spools_have_is_not_deleted_on_a_guess() -> None:
     faces = four()
     with pytest.raises(ControlError, match=f"{IDS[0]}, {IDS[1]}"):
-        await verbs(*faces).messages_delete(DeleteArgs(message=17))
+        await message_verbs(*faces).delete(ChangeArgs(message=17))
     assert "delete" not in faces[0].asked
-    answer = await verbs(faces[0], Face(5)).messages_delete(DeleteArgs(message=17))
+    answer = await message_verbs(faces[0], Face(5)).delete(ChangeArgs(message=17))
     assert answer["deleted"] == 1
+
+
+async def test_what_no_message_can_be_is_refused() -> None:
+    each = message_verbs(*four())
+    for asked, words in (
+        (each.list(FilterArgs(status="lost")), "status"),
+        (each.list(FilterArgs(status="held", held=False)), "held"),
+        (each.hold(HoldArgs(held=True)), "cannot be held"),
+        (each.release(ChangeArgs(held=False)), "cannot be released"),
+        (each.release(ChangeArgs(status="due", held=False)), "cannot be released"),
+        (each.retry(ChangeArgs(status="held")), "cannot be due"),
+        (each.hold(HoldArgs()), "hold all mail"),
+        (each.release(ChangeArgs()), "release all mail"),
+        (each.retry(ChangeArgs()), "retry all mail"),
+        (each.delete(ChangeArgs()), "delete all mail"),
+    ):
+        with pytest.raises(ControlError, match=words):
+            await asked
 
 
 async def test_what_is_no_id_is_refused() -> None:
     with pytest.raises(ControlError, match="no message id"):
-        await verbs(*four()).messages_list(FilterArgs(message="x-y"))
+        await message_verbs(*four()).list(FilterArgs(message="x-y"))
 
 
 @pytest.mark.parametrize("first", [SilentFace(0), GoneFace(0)])
@@ -161,7 +195,8 @@ def test_no_verb_ends_before_its_workers_may() -> None:
     """Else the operator would hear of a time-out, and not whose."""
     registry = Registry()
     Verbs(ServerFake(), four()).register(registry)
+    MessageVerbs(four()).register(registry)
     deadlines = {verb.name: verb.deadline_s for verb in registry.verbs}
-    for name in ("queue.retry", "messages.delete"):
-        assert deadlines[name] > MASS_DEADLINE_S
-    assert min(deadlines.values()) > CHANGE_DEADLINE_S + WORKER_DEADLINE_S
+    for name in ("queue.retry", "messages.hold", "messages.release", "messages.delete"):
+        assert deadlines[name] > Times().mass_s
+    assert min(deadlines.values()) > Times().change_s + Times().look_s

@@ -23,6 +23,7 @@ from mta.dns.answers import (
     is_askable,
     read_message,
 )
+from mta.dns.wire import Message, read_answer
 
 MX, A, TXT = dns.rdatatype.MX, dns.rdatatype.A, dns.rdatatype.TXT
 SOA = ". 60 IN SOA ns. host. 1 3600 600 86400 {minimum}"
@@ -34,7 +35,7 @@ def a_message(
     rcode: dns.rcode.Rcode = dns.rcode.NOERROR,
     minimum: int | None = 60,
     flags: int = 0,
-) -> dns.message.QueryMessage:
+) -> Message:
     response = dns.message.make_response(dns.message.make_query("d.example", rdtype))
     response.set_rcode(rcode)
     response.flags |= flags
@@ -48,9 +49,7 @@ def a_message(
         response.authority.append(
             dns.rrset.from_text(".", 3600, "IN", "SOA", f"ns. host. 1 3600 600 86400 {minimum}")
         )
-    parsed = dns.message.from_wire(response.to_wire())
-    assert isinstance(parsed, dns.message.QueryMessage)
-    return parsed
+    return read_answer(response.to_wire())
 
 
 def read_mx(*records: str, minimum: int | None = 60) -> Reading:

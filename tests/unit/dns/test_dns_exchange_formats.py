@@ -5,8 +5,9 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from mta.dns.exchange import encode_query, encode_question, is_lame, parse_answer, parse_server
+from mta.dns.exchange import encode_query, encode_question, parse_answer, parse_server
 from mta.dns.resolver import read_system_servers
+from mta.dns.wire import read_answer
 
 
 def test_a_question_written_by_hand_is_what_dnspython_reads() -> None:
@@ -36,8 +37,7 @@ def test_a_referral_without_authority_or_recursion_is_lame() -> None:
     for flag, lame in ((0, True), (dns.flags.AA, False), (dns.flags.RA, False)):
         response = dns.message.make_response(query)
         response.flags |= flag
-        assert isinstance(response, dns.message.QueryMessage)
-        assert is_lame(response) is lame
+        assert read_answer(response.to_wire()).is_lame is lame
 
 
 @pytest.mark.parametrize(

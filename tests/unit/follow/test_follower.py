@@ -1,16 +1,17 @@
 """The follower: each event in the file once, in order, whatever happens between two steps."""
 
 import csv
+import json
 import os
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mta.follow.accounting import AccountingSink
-from mta.follow.csvfile import RecordDisk
 from mta.follow.cursors import CursorFile
 from mta.follow.follower import (
     BATCH_EVENTS,
@@ -20,6 +21,7 @@ from mta.follow.follower import (
     Followers,
     Pruning,
 )
+from mta.follow.recordfile import RecordDisk
 from mta.policy.rules import AccountingRules
 from tests.support.fake_spool import MIDDAY, FakeClock, FakeSpool, an_attempt
 
@@ -305,7 +307,7 @@ def test_the_thread_takes_what_comes_and_ends_with_everything_saved(room: Room) 
 
 def test_a_fault_of_ours_is_said_and_tried_again(room: Room) -> None:
     follower = room.follower()
-    room.spool.commit([an_attempt(at="not a number")])
+    room.spool.commit([an_attempt(queued_at="not a number")])
     wait_s = follower.step()
     assert wait_s > 0
     assert follower.status().trouble.startswith("our fault: ")
@@ -435,3 +437,33 @@ def test_what_a_follower_still_to_be_built_has_not_read_is_not_pruned(tmp_path: 
     assert room.spool.pruned == 50  # nobody knows yet where the slow one stands
     settle(room.follower("slow"))
     assert room.spool.pruned == 100
+
+
+def test_a_file_of_json_lines_is_cut_at_its_place_and_goes_on_after_a_crash(tmp_path: Path) -> None:
+    room = Room(tmp_path, format="jsonl")
+    room.deliver(3)
+    settle(room.follower())
+    path = tmp_path / "acct.csv"
+    with path.open("ab") as file:
+        file.write(b'{"type":"d","eventId":"0123456789ab:4"}\n{"type"')  # written, and not saved
+    room.deliver(2)
+    settle(room.follower())
+    numbers = [
+        json.loads(line)["eventId"].partition(":")[2] for line in path.read_text().splitlines()
+    ]
+    assert numbers == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("csv", "jsonl"), ("jsonl", "csv")])
+def test_another_format_begins_a_file_of_its_own(tmp_path: Path, before: str, after: str) -> None:
+    room = Room(tmp_path, format=before)
+    room.deliver(2)
+    settle(room.follower())
+    written = (tmp_path / "acct.csv").read_bytes()
+    room.rules = replace(room.rules, format=after)
+    room.deliver(1)
+    settle(room.follower())
+    (moved,) = tmp_path.glob("acct-*.csv")
+    assert moved.read_bytes() == written
+    (*_, last) = (tmp_path / "acct.csv").read_text().splitlines()
+    assert last.startswith('{"type"' if after == "jsonl" else "d,")

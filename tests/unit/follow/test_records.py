@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,13 @@ from mta.follow.records import (
     COLUMNS,
     RECORD_TYPES,
     RecordFormat,
+    Selection,
     columns_for,
     format_diagnostic,
     format_host,
     format_status,
     format_time,
+    make_format,
     quote,
 )
 from mta.model.event import Event, Gap, QueueDeferred, Received
@@ -218,3 +221,55 @@ def test_whatever_strangers_say_a_record_stays_one_row_of_the_right_width(
     for value, column in ((recipient, "rcpt"), (job, "jobId"), (extensions, "dlvEsmtpAvailable")):
         if value.isprintable():
             assert fields[column] == value
+
+
+def test_a_line_of_json_says_what_the_line_of_csv_says_with_numbers_as_numbers() -> None:
+    event = an_attempt(text='quoted "text", with\r\na line end', may_repeat=True, job="j")
+    record = json.loads(make_format("jsonl", RECORD_TYPES).format(SPOOL_UUID, 5, event))
+    fields = {name: value for name, value in as_fields(event).items() if value}
+    assert {name: str(value) for name, value in record.items()} == {**fields, "mayRepeat": "True"}
+    assert record["dlvSize"] == 4096 and record["attempts"] == 1 and record["mayRepeat"] is True
+
+
+@given(st.text())
+def test_no_text_of_a_stranger_makes_two_lines_of_json(text: str) -> None:
+    line = make_format("jsonl", ("d",)).format(SPOOL_UUID, 5, an_attempt(text=text, sender=text))
+    assert line.startswith('{"type":"d"') and line.endswith("}\n")
+    assert len(line.splitlines()) == 1
+    json.loads(line)
+
+
+def test_chosen_columns_stand_in_the_order_asked_for_behind_the_type() -> None:
+    form = make_format("csv", ("d", "b"), ("rcpt", "type", "timeLogged", "rcpt"))
+    assert form.header == b"type,rcpt,timeLogged\r\n"
+    line = form.format(SPOOL_UUID, 5, an_attempt())
+    assert line == "d,someone@example.net,2019-02-08 12:00:03+0000\r\n"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_type_alone_is_a_choice_too(kind: str) -> None:
+    form = make_format(kind, ("d",), ("type",))
+    line = form.format(SPOOL_UUID, 5, an_attempt())
+    assert line == ("d\r\n" if kind == "csv" else '{"type":"d"}\n')
+
+
+def test_extensions_that_are_not_shown_do_not_put_quotes_around_anything() -> None:
+    form = make_format("csv", ("d",), ("rcpt",))
+    assert form.format(SPOOL_UUID, 5, an_attempt(extensions="A,B")) == "d,someone@example.net\r\n"
+
+
+def test_a_set_can_choose_by_virtual_mta_job_and_domain() -> None:
+    chosen = Selection(vmtas=("a",), jobs=("!test*",), domains=("example.net",))
+    form = make_format("csv", ("d", "tq", "r"), (), chosen)
+    told = [
+        bool(form.format(SPOOL_UUID, 5, event))
+        for event in (
+            an_attempt(vmta="a", job="news"),
+            an_attempt(vmta="b", job="news"),
+            an_attempt(vmta="a", job="test-1"),
+            an_attempt(vmta="a", job="news", domain="example.org"),
+            a_postponement(),  # has no job, and is not judged by it
+            a_reception(),  # has no domain
+        )
+    ]
+    assert told == [True, False, False, False, True, True]

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from licensing.entitlement import Entitlement, State
@@ -14,6 +15,7 @@ from licensing.fingerprint import Machine
 from licensing.guard import Delivered, Guard
 from licensing.installation import AlreadyRunning
 from licensing.model import Kind, LeaseTerms, Notice, Refusal
+from licensing.nodekey import NodeKey
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes
@@ -201,6 +203,127 @@ async def test_two_copies_of_a_server_are_a_finding_until_the_vendor_no_longer_s
     server.ack_extra = {}
     await passes(guard, time, 86_401)
     assert guard.entitlement.state is State.VALID
+
+
+@pytest.mark.parametrize("kind", [Kind.VOLUME, Kind.ENTERPRISE_SERVER])
+async def test_a2_a_copy_that_is_told_to_begins_anew_with_what_it_has_not_reported(
+    guard: Guard, vendor: Vendor, server: LicenceServer, time: MachineTime, kind: Kind
+) -> None:
+    await guard.install(vendor.file(kind, **EARLY))
+    await guard.talk()
+    await guard.delivered([Delivered("spool", 0, 10, 10)])
+    before = (await guard.status())["node_id"]
+    server.ack_extra = {"notices": (Notice(id="rekey:7", level="error", text="a copy"),)}
+    await passes(guard, time, 86_401)
+    server.ack_extra = {}
+    await guard.delivered([Delivered("spool", 10, 15, 5)])
+    await passes(guard, time, 61)
+    await passes(guard, time, 61)
+    after = await guard.status()
+    assert after["node_id"] != before
+    assert [row.activation.node_id for row in server.rows.values()] == [before, after["node_id"]]
+    if kind is Kind.VOLUME:
+        assert [row.total for row in server.rows.values()] == [10, 5]
+    assert guard.entitlement.state is State.VALID and guard.entitlement.deliver
+    home = guard.home()
+    await guard.stop()
+    assert NodeKey.load(home.state_dir / "node.key").id == after["node_id"]
+    assert len(list((home.state_dir / "activations").iterdir())) == 1
+
+
+@pytest.mark.parametrize("last", ["record", "seats", "key"])
+async def test_a2_killed_while_it_begins_anew_a_copy_has_one_identity_and_every_count(
+    tmp_path: Path,
+    vendor: Vendor,
+    server: LicenceServer,
+    time: MachineTime,
+    last: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    await guard.install(vendor.file(Kind.VOLUME, **EARLY))
+    await guard.talk()
+    await guard.delivered([Delivered("spool", 0, 10, 10)])
+
+    make = NodeKey.replace
+
+    def dies(path: Path) -> None:
+        if last == "key":
+            make(path)
+        raise OSError("killed")
+
+    if last == "record":
+        monkeypatch.setattr("licensing.rekey.forget_anchor", dies)
+    else:
+        monkeypatch.setattr("licensing.rekey.NodeKey.replace", dies)
+    server.ack_extra = {"notices": (Notice(id="rekey:7", level="error", text="a copy"),)}
+    await passes(guard, time, 61)
+    monkeypatch.undo()
+    server.ack_extra = {}
+    home = guard.home()
+    await asyncio.to_thread(home.close)  # as after kill -9: nothing is saved
+
+    again = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await again.open()
+    await again.delivered([Delivered("spool", 10, 15, 5)])
+    for _ in range(4):
+        await passes(again, time, 61)
+    assert server.total == 15
+    assert again.entitlement.deliver
+    await again.stop()
+
+
+async def test_every_server_licence_reports_each_day_also_over_lost_answers_and_a_restart(
+    tmp_path: Path, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    kinds = (Kind.STANDARD_SERVER, Kind.STANDARD_SERVER, Kind.ENTERPRISE_SERVER)
+    for kind in kinds:
+        await guard.install(vendor.file(kind, **EARLY))
+    await guard.talk()
+    guard.connections(5, 5)
+    for _ in range(2):
+        await passes(guard, time, 86_401)
+    assert [(row.epoch, row.seq) for row in server.rows.values()] == [(1, 3)] * 3
+    second = server.reports[3:6]
+    assert [each.conn_peak for each in second] == [5, 5, 5] and len(server.reports) == 9
+    assert len({each.license_id for each in second}) == 3
+    server.faults = ["lost", "lost", "lost"]
+    await passes(guard, time, 86_401)
+    await guard.stop()
+
+    guard = a_guard(tmp_path, vendor, time, endpoint=server.url)
+    await guard.open()
+    for _ in range(3):
+        await passes(guard, time, 1_000)
+    await passes(guard, time, 86_401)
+    assert {row.epoch for row in server.rows.values()} == {1}, "nothing was taken for a copy"
+    assert {row.seq for row in server.rows.values()} <= {5, 6}
+    assert (await guard.deactivate())["deactivated"] and server.rows == {}
+    assert not any((tmp_path / "state/heartbeats").iterdir())
+    await guard.stop()
+
+
+async def test_a_renewal_comes_with_the_heartbeat_of_a_further_licence(
+    guard: Guard, vendor: Vendor, server: LicenceServer, time: MachineTime
+) -> None:
+    for _ in range(2):
+        await guard.install(vendor.file(Kind.STANDARD_SERVER, **EARLY))
+    await guard.talk()
+    main = guard.home().books.license_id
+    (other,) = (each for each in (await guard.status())["licenses"] if each["license_id"] != main)
+    plain = vendor.license(Kind.STANDARD_SERVER, **EARLY)
+    newer = msgspec.structs.replace(plain, license_id=other["license_id"], revision=2, quantity=2)
+    server.ack_extra = {"license": vendor.sign_license(newer)}
+    await passes(guard, time, 86_401)
+    await passes(guard, time, 1)
+    licenses = (await guard.status())["licenses"]
+    assert {each["license_id"]: each["revision"] for each in licenses} == {
+        main: 1,
+        other["license_id"]: 2,
+    }
 
 
 async def test_a_trusted_time_that_is_set_back_stops_neither_reports_nor_the_look_at_files(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from licensing.installation import Lock, open_books, write_anchor
-from licensing.ledger import LedgerError
+from licensing.ledger_file import LedgerError
 from tests.support.vendor import Vendor
 
 VENDOR = Vendor()

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from licensing.books import AckedFigures, Books, HeldLease, Times
-from licensing.ledger import Break, Ledger, LedgerError, LedgerThread, chain_hash, genesis
+from licensing.chain import Break, chain_hash, genesis
+from licensing.ledger import Ledger, LedgerThread
+from licensing.ledger_file import LedgerError
 
 TIMES = Times(1_795_000_000.0, 1_000.0, 1_795_000_000.0)
 START = genesis("A1", "key", "first start")

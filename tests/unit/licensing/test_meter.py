@@ -6,7 +6,7 @@ import pytest
 
 from licensing.books import Books
 from licensing.errors import LicenseError
-from licensing.ledger import LedgerError
+from licensing.ledger_file import LedgerError
 from licensing.meter import FLUSH_AT, Delivered, Meter
 
 MOMENT = 1_795_000_000.0  # 2026-11-18 10:26:40 UTC

@@ -25,7 +25,6 @@ from licensing.notices import (
     Notices,
     Telling,
     Webhook,
-    banner,
     due,
     of_the_vendor,
     told_by,
@@ -127,15 +126,6 @@ def test_the_vendors_words_are_told_and_a_notice_without_words_is_not() -> None:
         VendorNotice(id="vol80:2027-03", level="warn"),
     )
     assert of_the_vendor(notices) == (Remark("vendor:n1", "Version 1.4.3 mends a fault."),)
-
-
-def test_the_banner_leaves_out_what_is_only_news() -> None:
-    at = EXPIRES.timestamp() - 45 * DAY
-    facts = the_facts(Kind.ENTERPRISE_SERVER, last_contact=at)
-    assert banner(evaluate(facts, at)) == ()
-    at = EXPIRES.timestamp() - 5 * DAY
-    facts = the_facts(Kind.ENTERPRISE_SERVER, last_contact=at)
-    assert len(banner(evaluate(facts, at))) == 1
 
 
 # -- the channels -------------------------------------------------------------------------------------

@@ -265,5 +265,17 @@ def test_sent_bodies_are_kept_by_day_for_four_hundred_days(tmp_path: Path) -> No
     for day in range(405):
         log.keep(b'{"n":%d}' % day, 1_795_000_000.0 + day * 86_400)
         log.keep(b'{"n":%d}' % day, 1_795_000_000.0 + day * 86_400)
-    assert len(list(tmp_path.glob("*.jsonl"))) == 400
+    assert len(list(tmp_path.iterdir())) == 400
     assert log.last(2) == [b'{"n":404}', b'{"n":403}']
+
+
+def test_days_that_are_over_are_compressed_and_every_byte_is_still_shown(tmp_path: Path) -> None:
+    log, bodies = SentLog(tmp_path), [b"body %d " % number + b"x" * 500 for number in range(30)]
+    for number, body in enumerate(bodies):
+        log.keep(body, 1_795_000_000.0 + 86_400 * (number // 10))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gz", ".gz", ".jsonl"]
+    assert SentLog(tmp_path).last(100) == bodies[::-1]
+    # The clock was set back: what is sent then joins the day that is compressed already.
+    log.keep(b"late", 1_795_000_000.0)
+    log.keep(b"new", 1_795_000_000.0 + 3 * 86_400)
+    assert sorted(SentLog(tmp_path).last(100)) == sorted([*bodies, b"late", b"new"])

@@ -13,7 +13,7 @@ from mta.metrics.catalogue import (
     Snapshot,
     snapshot_histogram,
 )
-from mta.metrics.counts import Counts, add_to
+from mta.metrics.counts import Counts, add_to, add_to_both
 from mta.metrics.histogram import Histogram
 from mta.metrics.render import CONTENT_TYPE, render
 
@@ -54,6 +54,18 @@ def test_numbers_stand_by_worker_and_by_category() -> None:
     assert page["sluice_bounces_by_category_total", labels] == 2
     assert page["sluice_queues", (("worker", "0"),)] == 2
     assert page["sluice_build_info", (("version", "1.2.3"),)] == 1
+
+
+def test_attempts_stand_by_site_and_outcome() -> None:
+    counts = Counts()
+    add_to_both(counts.attempts_by_site, "google", "delivered")
+    add_to_both(counts.attempts_by_site, "google", "delivered")
+    add_to_both(counts.attempts_by_site, "other", "bounced")
+    page = samples(render(SERVER, {0: {"attempts_by_site": counts.attempts_by_site}}))
+    of = (("outcome", "delivered"), ("site", "google"), ("worker", "0"))
+    assert page["sluice_attempts_by_site_total", of] == 2
+    of = (("outcome", "bounced"), ("site", "other"), ("worker", "0"))
+    assert page["sluice_attempts_by_site_total", of] == 1
 
 
 def test_what_is_not_known_is_not_shown() -> None:

@@ -99,6 +99,28 @@ def test_unproven_destinations_leave_room_for_those_that_answer() -> None:
     assert mixed >= 0.7 * clean, f"{mixed} of {clean}"
 
 
+def test_who_connects_to_a_silent_host_has_two_seconds_from_when_others_come_to_wait() -> None:
+    world = a_world(3, connect_timeout=30.0)
+    world.tempers["silent.test"] = Temper(hangs=True)
+    world.accept("silent.test")
+    world.run(5)
+    (number,) = world.accept("two.test")
+    world.run(1.5)
+    assert number not in world.delivered_at
+    world.run(1)
+    assert world.delivered[number] == 1
+
+
+def test_a_silent_host_for_which_nobody_waits_has_its_full_time() -> None:
+    world = a_world(3, connect_timeout=30.0)
+    world.tempers["silent.test"] = Temper(hangs=True)
+    world.accept("silent.test")
+    world.run(29)
+    assert world.leases
+    world.run(2)
+    assert not world.leases
+
+
 @pytest.mark.parametrize("rate", [Rate(300, 60.0), Rate(50, 1.0), Rate(1, 5.0), Rate(7, 1.0)])
 def test_attempts_follow_the_message_rate_without_a_burst(rate: Rate) -> None:
     world = a_world(message_rate=rate, max_recipients_per_message=10)

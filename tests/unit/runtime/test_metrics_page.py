@@ -42,6 +42,33 @@ async def test_the_page_over_http_shows_who_answers_and_who_does_not() -> None:
     assert 'sluice_build_info{version="1.2.3"} 1.0' in text
 
 
+async def asked(workers: list[Face], path: str) -> tuple[int, str]:
+    http = await MetricsPage(ServerFake(), workers).open("127.0.0.1:0")
+    try:
+        reader, writer = await asyncio.open_connection(*http.address)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.decode()
+    finally:
+        await http.close()
+
+
+async def test_a_server_is_well_while_all_workers_answer_and_ready_while_one_takes_mail() -> None:
+    open_, full = Face(0, numbers={"intake_open": 1}), Face(1, numbers={"intake_open": 0})
+    assert await asked([open_, full], "/healthz") == (
+        200,
+        "ok\nworker 0: takes mail\nworker 1: takes no mail now\n",
+    )
+    assert (await asked([open_, full], "/readyz"))[0] == 200
+    assert (await asked([full], "/readyz"))[0] == 503
+    assert (await asked([full], "/healthz"))[0] == 200
+    status, text = await asked([open_, GoneFace(1)], "/healthz")
+    assert status == 503 and "worker 1: does not answer" in text
+    assert (await asked([open_, GoneFace(1)], "/readyz"))[0] == 200
+
+
 async def test_scrapes_at_once_ask_each_worker_once() -> None:
     face = Face(0, numbers={"queues": 1})
     page = MetricsPage(ServerFake(), [face])

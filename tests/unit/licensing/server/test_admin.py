@@ -13,6 +13,7 @@ import pytest
 from licensing.envelope import encode_envelope, format_armour
 from licensing.model import Kind
 from licensing.server.answers import Answer
+from licensing.server.roles import EVERYBODY, Roles
 from licensing.server.serve import Running, ServeOptions, serving, tls_context
 from mta.lab.certificate import make_certificate
 from tests.support.licence_office import BEGAN, Twin, a_signer, a_volume
@@ -42,7 +43,7 @@ def _write(folder: Path, name: str, common_name: str) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def an_admin(
-    folder: Path, vendor: Vendor, certificate: str = "jane"
+    folder: Path, vendor: Vendor, certificate: str = "jane", roles: Roles = EVERYBODY
 ) -> AsyncIterator[Person]:
     own = _write(folder, "tls", "localhost")
     jane = _write(folder, "jane", "jane")
@@ -53,6 +54,7 @@ async def an_admin(
         tls=None,
         admin_listen=("127.0.0.1", 0),
         admin_tls=tls_context(*own, client_ca=jane[0]),
+        roles=roles,
     )
     context = ssl.create_default_context(cafile=str(own[0]))
     if certificate:
@@ -173,3 +175,30 @@ async def test_revocations_are_taken_only_with_a_rising_number(tmp_path: Path) -
         status, said = await person.ask("POST", "revocations", listed(2))
         assert (status, said["error"]) == (400, "old")
         assert (await person.ask("POST", "revocations", listed(3)))[0] == 200
+
+
+async def test_a_viewer_looks_and_changes_nothing(tmp_path: Path) -> None:
+    vendor = Vendor()
+    roles = Roles(viewers=frozenset({"jane"}))
+    async with an_admin(tmp_path, vendor, roles=roles) as person:
+        assert (await person.ask("GET", "licenses"))[0] == 200
+        status, said = await person.ask("POST", "licenses", vendor.file(Kind.ENTERPRISE_SERVER))
+        assert (status, said["error"]) == (403, "forbidden")
+        assert (await person.ask("GET", "licenses"))[1] == []
+
+
+async def test_whom_the_notices_go_to_is_set_and_audited(tmp_path: Path) -> None:
+    vendor = Vendor()
+    async with an_admin(tmp_path, vendor) as person:
+        _, said = await person.ask("POST", "licenses", vendor.file(Kind.ENTERPRISE_SERVER))
+        path = f"licenses/{said['license_id']}/contacts"
+        for wrong in ("a b@c.example", "a@c.example\\r\\nBcc: x@y.example", "nobody", "a@b@c"):
+            body = b'{"contacts": ["%s"]}' % wrong.encode()
+            assert (await person.ask("POST", path, body))[0] == 400
+        status, told = await person.ask("POST", path, b'{"contacts": ["bill@customer.example"]}')
+        assert (status, told["contacts"]) == (200, ["bill@customer.example"])
+        assert (await person.ask("GET", path))[1]["contacts"] == ["bill@customer.example"]
+        assert (await person.ask("POST", "licenses/L0/contacts", b'{"contacts": []}'))[0] == 404
+        assert (await person.ask("GET", "letters"))[1] == []
+        records = (await person.ask("GET", "audit"))[1]["records"]
+        assert "contacts" in records[-1]["record"] and "bill@" not in records[-1]["record"]

@@ -4,7 +4,8 @@ is full.
 The saved `Place` is an offset and how to know the file again: its inode, and a checksum of the
 bytes before the offset, because a copied or restored file has another inode and a new file may have
 an old one. A file at our path that is neither the saved one nor a header of ours is somebody's
-data: it is renamed like a full one, never cut.
+data: it is renamed like a full one, never cut. Where records have no header line, each begins the
+same way (`opening`), and that tells our file.
 
 Rotation needs no plan on disk: it happens only when all written is saved. Rename, new file, header,
 fsync of file and directory, then the caller saves the new place; a crash between any two leaves the
@@ -39,7 +40,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RecordDisk(Disk):
-    """The calls of a `CsvFile` that can fail, or be the last before a crash."""
+    """The calls of a `RecordFile` that can fail, or be the last before a crash."""
 
     def open(self, path: Path, flags: int) -> int:
         """The descriptor of the file at `path`."""
@@ -54,7 +55,7 @@ class RecordDisk(Disk):
         os.rename(old, new)
 
 
-class CsvFile:
+class RecordFile:
     """The current file at `path`: what was appended before the last `sync` is on disk, or it raised
     OSError.
 
@@ -62,11 +63,15 @@ class CsvFile:
     fsync must never be tried again on the same data. One thread.
     """
 
-    def __init__(self, path: Path, header: bytes, disk: RecordDisk) -> None:
+    def __init__(
+        self, path: Path, header: bytes, disk: RecordDisk, *, opening: bytes = b""
+    ) -> None:
+        """`opening`: how every record begins, where `header` is empty."""
         self.path = path
         self.offset = 0
         self.day = ""
         self._header = header
+        self._opening = opening
         self._disk = disk
         self._descriptor = -1
         self._inode = 0
@@ -165,6 +170,9 @@ class CsvFile:
         return status.st_ino == place.inode or place.offset > header
 
     def _has_our_header(self) -> bool:
+        if not self._header:
+            found = os.pread(self._descriptor, len(self._opening), 0)
+            return found in (b"", self._opening)
         return os.pread(self._descriptor, len(self._header), 0) == self._header
 
     def _is_start_of_header(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.follow.csvfile import CsvFile, Place, RecordDisk
+from mta.follow.recordfile import Place, RecordDisk, RecordFile
 
 HEADER = b"type,eventId\r\n"
 DAY, NEXT_DAY = "2019-02-08", "2019-02-09"
@@ -40,8 +40,8 @@ def path(tmp_path: Path) -> Path:
 
 def opened(
     path: Path, place: Place | None = None, *, header: bytes = HEADER, day: str = DAY
-) -> CsvFile:
-    file = CsvFile(path, header, RecordDisk())
+) -> RecordFile:
+    file = RecordFile(path, header, RecordDisk())
     file.open(place, day)
     return file
 
@@ -52,7 +52,7 @@ def names(path: Path) -> list[str]:
 
 def test_a_new_file_has_a_header_and_its_name_is_synced_before_any_record(path: Path) -> None:
     disk = ListingDisk()
-    CsvFile(path, HEADER, disk).open(None, DAY)
+    RecordFile(path, HEADER, disk).open(None, DAY)
     assert disk.calls == ["write", "sync", "sync directory"]
     assert path.read_bytes() == HEADER
 
@@ -143,7 +143,7 @@ def test_a_number_is_not_given_twice_though_the_file_was_compressed_or_taken_awa
 
 def test_the_directory_is_synced_after_the_rename_and_the_new_file(path: Path) -> None:
     disk = ListingDisk()
-    file = CsvFile(path, HEADER, disk)
+    file = RecordFile(path, HEADER, disk)
     file.open(None, DAY)
     disk.calls.clear()
     file.rotate(DAY)
