@@ -32,6 +32,7 @@ from licensing.model import (
     UsageAck,
     UsageReport,
 )
+from licensing.newer_roots import NewerRoots
 from licensing.rekey import rekey
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
 from licensing.seats import ContactOptions, Seats
@@ -66,6 +67,7 @@ class Contact:
             home, options, sent=self._sent, chance=chance, told=told, adopt=self._adopt
         )
         self._gifts = Gifts(home, told)
+        self._newer_roots = NewerRoots(home, told)
         self._heartbeats = Heartbeats(
             home,
             self.seats,
@@ -150,7 +152,21 @@ class Contact:
                     break
                 await self._open_reporter()
             await self._heartbeats.turn()
+            return await self._look_for_roots(main, outcome)
+
+    async def _look_for_roots(self, main: Installed, outcome: Outcome) -> Outcome:
+        """What was not believed may be signed under a newer root: then it is asked for once more."""
+        in_doubt = outcome is Outcome.NOT_BELIEVED or (self.reporter is None and bool(self.failure))
+        if not await self._newer_roots.look(self.seats.wire(main.license), in_doubt=in_doubt):
             return outcome
+        self._gifts.taken += 1  # licence files are judged anew
+        if not in_doubt:
+            return outcome
+        if self.reporter is None:
+            self.seats.ask_at_once()
+            await self.seats.ask_for_missing()
+            return outcome
+        return await self._report(self.reporter, now_please=True)
 
     # -- verbs ----------------------------------------------------------------------------------------
 

@@ -77,6 +77,10 @@ class Seats:
         if is_other:
             self._ask_at = 0.0
 
+    def ask_at_once(self) -> None:
+        """What was in the way is gone."""
+        self._ask_at = 0.0
+
     async def ask_for_missing(self) -> None:
         now = self._home.clock.now()
         is_early = now < self._ask_at <= now + MOST_AHEAD_S

@@ -175,9 +175,9 @@ class Wire:
             raise Unreachable(f"no copy of the report could be kept: {error}") from error
         return await self._ask(method, path, body)
 
-    async def look(self, path: str) -> Answer:
-        """GET, for the test of the connection. Raises Unreachable."""
-        return await self._ask("GET", path, None)
+    async def look(self, path: str, *, max_bytes: int = MAX_ANSWER_BYTES) -> Answer:
+        """GET what everybody may see; nothing is sent. Raises Unreachable."""
+        return await self._ask("GET", path, None, max_bytes)
 
     async def test(self) -> list[dict[str, Any]]:
         """Name, proxy, connection with TLS, HTTP: each step with `ok` and words, up to the first that fails."""
@@ -202,7 +202,9 @@ class Wire:
         is_fine = answer.status == 200
         return [*steps, {"step": "http", "ok": is_fine, "text": f"status {answer.status}"}]
 
-    async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+    async def _ask(
+        self, method: str, path: str, body: bytes | None, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> Answer:
         url = self.endpoint + path
         try:
             if self._context is None:
@@ -219,7 +221,7 @@ class Wire:
                     allow_redirects=False,
                 ) as response,
             ):
-                data = await _read_bounded(response)
+                data = await _read_bounded(response, max_bytes)
                 return Answer(response.status, data, _retry_after(response))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._turn += 1
@@ -245,12 +247,12 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     data = bytearray()
     async for part in response.content.iter_chunked(65_536):
         data += part
-        if len(data) > MAX_ANSWER_BYTES:
-            raise ValueError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+        if len(data) > max_bytes:
+            raise ValueError(f"the answer has more than {max_bytes} bytes")
     return bytes(data)
 
 

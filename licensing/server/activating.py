@@ -41,7 +41,7 @@ class SeatClerk:
         ):
             refused = self._seat(store, known.license, request, name, now)
         if refused is not None or known is None:
-            return refused or _unknown(request)
+            return refused or unknown_license(request)
         fresh = _as_row(request, known.license, sha256, node_pub, node_id, seat, now)
         epoch, fresh = self._epoch(store, fresh, request, sha256, seat, now)
         store.put_activation(fresh)
@@ -65,7 +65,7 @@ class SeatClerk:
         self, request: ActivationRequest, sha256: str, seat: ActivationRow | None, now: int
     ) -> Answer | None:
         if not self._desk.book.has(request.license_id, request.license_sha256):
-            return _unknown(request)
+            return unknown_license(request)
         if self._desk.book.is_revoked(request.license_id, now):
             return refuse(403, "REVOKED", f"licence {request.license_id} was revoked")
         if seat is not None and _is_stale(seat, request, sha256):
@@ -219,7 +219,8 @@ def _return_leases(store: Store, leases: list[LeaseRow], license_id: str) -> Non
     pools.write()
 
 
-def _unknown(request: ActivationRequest) -> Answer:
+def unknown_license(request: ActivationRequest) -> Answer:
+    """Nobody we sold this licence to."""
     return refuse(
         403,
         "UNKNOWN_LICENSE",

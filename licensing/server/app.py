@@ -45,11 +45,12 @@ from licensing.model import (
 )
 from licensing.nodekey import node_id
 from licensing.server import rates
-from licensing.server.activating import SeatClerk
+from licensing.server.activating import SeatClerk, unknown_license
 from licensing.server.answers import Answer, refuse
 from licensing.server.commit import Busy, Committer, NotCommitted
 from licensing.server.counting import Received, ReportClerk
 from licensing.server.desk import Desk
+from licensing.server.doors import Doors, source_of
 from licensing.server.incidents import Incident, Incidents
 from licensing.server.keyring import KeyRing, Stranger
 from licensing.server.numbers import Numbers
@@ -58,6 +59,9 @@ from licensing.trust import read_key
 MAX_BODY = 16 * 1024
 MAX_BATCH_BODY = 512 * 1024
 BUSY_RETRY_S = 5
+OF_SOURCE = frozenset(
+    {"SOURCE", "UNKNOWN_LICENSE"}
+)  # codes that speak against the address, not against a node
 MAX_SLOWDOWN = 5.0  # times the interval, when the waiting line is full
 
 
@@ -84,7 +88,9 @@ class Face:
         limiters: Limiters,
         incidents: Incidents,
         numbers: Numbers,
+        doors: Doors,
     ) -> None:
+        self._doors = doors
         self._desk = desk
         self._committer = committer
         self._keys = keys
@@ -121,14 +127,18 @@ class Face:
     ) -> Callable[[web.Request], Coroutine[Any, Any, web.Response]]:
         async def answered(request: web.Request) -> web.Response:
             began = time.perf_counter()
-            source = request.remote or ""
+            source = source_of(request.remote or "")
             wait = self._limits.source.take(source, self._now())
             if wait:
-                given = _later("RATE", "too many requests from this address", wait)
+                given = _later("SOURCE", "too many requests from this address", wait)
             else:
                 given = await self._tried(answer, request, source)
             self._numbers.answered(what, given.status, time.perf_counter() - began)
-            return _response(given)
+            response = _response(given)
+            is_refused = given.status in (400, 401, 413) or given.code in OF_SOURCE
+            if is_refused and self._doors.refused(source):
+                response.force_close()
+            return response
 
         return answered
 
@@ -158,7 +168,7 @@ class Face:
         """A signature that does not hold or of nobody we know: five a minute are heard from one address."""
         wait = self._limits.bad.take(source, self._now())
         if wait:
-            return _later("RATE", "too many unknown signatures from this address", wait)
+            return _later("SOURCE", "too many unknown signatures from this address", wait)
         return self._noted("", source, refuse(401, code, text))
 
     def _noted(self, license_id: str, source: str, answer: Answer) -> Answer:
@@ -231,6 +241,8 @@ class Face:
         envelope = decode_envelope(await _read(request, MAX_BODY))
         # The one statement that is read before its signature holds: it brings its own key.
         asked = decode_closed(envelope.payload_bytes(), ActivationRequest)
+        if not self._desk.book.has(asked.license_id, asked.license_sha256):
+            return self._noted("", source, unknown_license(asked))
         key = read_key(asked.node_pub)
         raw = raw_key(key)
         verify(envelope, ACTIVATION_REQUEST, {"": key})

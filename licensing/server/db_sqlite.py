@@ -355,8 +355,8 @@ class SqliteStore:
 
     def contacts(self, license_id: str) -> list[str]:
         """Whom a licence's notices go to."""
-        sql = "SELECT address FROM contact WHERE license_id = ? ORDER BY address"
-        return [str(address) for (address,) in self._execute(sql, (license_id,))]
+        sql = "SELECT mailbox FROM contact WHERE license_id = ? ORDER BY mailbox"
+        return [str(mailbox) for (mailbox,) in self._execute(sql, (license_id,))]
 
     def put_contacts(self, license_id: str, addresses: Sequence[str]) -> None:
         """From now on these, and no others."""

@@ -1,8 +1,8 @@
 -- Whom a licence's notices go to by mail: the customer's billing contacts.
 CREATE TABLE contact (
     license_id TEXT NOT NULL,
-    address TEXT NOT NULL,
-    PRIMARY KEY (license_id, address)
+    mailbox TEXT NOT NULL,
+    PRIMARY KEY (license_id, mailbox)
 ) STRICT, WITHOUT ROWID;
 
 -- Each notice once to each recipient: what was settled (sent, or given up) stays, so that it is not written again.

@@ -27,6 +27,7 @@ from licensing.server.commit import Busy, Committer, NotCommitted
 from licensing.server.db_open import open_books
 from licensing.server.db_sqlite import KEPT_EVIDENCE_DAYS, SqliteStore
 from licensing.server.desk import Desk, note
+from licensing.server.doors import Doors, Entrance
 from licensing.server.incidents import Incidents
 from licensing.server.keyring import KeyRing
 from licensing.server.letters import LetterClerk
@@ -134,7 +135,13 @@ async def _faces(
     limiters: Limiters | None,
 ) -> AsyncIterator[tuple[int, int | None]]:
     incidents, numbers = Incidents(), Numbers()
+    doors = Doors(now)
     _watch(numbers, desk, committer, keys, now)
+    numbers.watch(
+        "sluice_license_server_turned_away",
+        "Connections of addresses that flooded the server, closed before TLS",
+        lambda: doors.turned_away,
+    )
     face = Face(
         desk,
         committer,
@@ -143,11 +150,12 @@ async def _faces(
         limiters=limiters or Limiters(),
         incidents=incidents,
         numbers=numbers,
+        doors=doors,
     )
     admin = AdminFace(desk, committer, incidents, now=now, roles=options.roles)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(
-            listening(face.application(), options.listen, options.tls)
+            listening(face.application(), options.listen, options.tls, doors)
         )
         admin_port = None
         if options.admin_listen is not None:
@@ -201,9 +209,12 @@ def _strip_address(record: logging.LogRecord) -> bool:
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, address: tuple[str, int], tls: ssl.SSLContext | None
+    app: web.Application,
+    address: tuple[str, int],
+    tls: ssl.SSLContext | None,
+    doors: Doors | None = None,
 ) -> AsyncIterator[int]:
-    """Answer requests at this address; the port. Raises LicenseError."""
+    """Answer requests at this address, of those the doors let in; the port. Raises LicenseError."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -212,15 +223,24 @@ async def listening(
         shutdown_timeout=STOP_S,
     )
     await runner.setup()
+    assert runner.server is not None
     try:
         is_ipv6 = ":" in address[0]
         bound = socket.create_server(
             address,
             family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            backlog=BACKLOG,
             dualstack_ipv6=is_ipv6 and address[0] == "::",
         )
-        await web.SockSite(runner, bound, ssl_context=tls, backlog=BACKLOG).start()
-        yield bound.getsockname()[1]
+        bound.setblocking(False)
+        with bound:
+            entering = Entrance(bound, runner.server, tls, doors or Doors(time.monotonic))
+            entrance = asyncio.create_task(entering.run())
+            try:
+                yield bound.getsockname()[1]
+            finally:
+                entrance.cancel()
+                await asyncio.wait([entrance])
     except OSError as error:
         raise LicenseError(
             "listen", f"{address[0]} port {address[1]} cannot be listened on: {error}"

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import messages, operate, queue, spool
+from mta.cli import groups, messages, operate, queue, spool, watching
 from mta.cli.send import send
 
 DEFAULT_CONFIG = Path("/etc/sluice/sluice.toml")
@@ -91,7 +91,13 @@ def main(
 
 app.command()(send)
 operate.add_to(app)
+app.command()(watching.trace)
+app.command()(watching.top)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
+app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, pause, limit.")
+app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")
+app.add_typer(groups.make_app("job"), name="jobs", help="By job: list, pause.")
+groups.add_limit(queue.app, "queue")
 app.add_typer(
     messages.app,
     name="messages",

@@ -55,7 +55,10 @@ def examine_port(address: str, is_running: bool) -> Finding:
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            advice = "stop the program that has it (`ss -ltnp` names it), or choose another port"
+            advice = (
+                "stop the program that has it (`ss -ltnp` names it), or choose another port; "
+                "with sluice.socket it is systemd, and all is well"
+            )
         else:
             advice = "choose an address of this machine (`ip address` lists them)"
         return failure("port", address, str(error.strerror), advice)

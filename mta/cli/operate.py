@@ -1,4 +1,4 @@
-"""Verbs about the server as a whole: status, queues, explain, resolve, reload, rotate, shutdown."""
+"""Verbs about the server as a whole: status, queues, orders, explain, resolve, reload, rotate, shutdown."""
 
 import collections
 from typing import Annotated
@@ -17,12 +17,13 @@ from mta.cli.ask import (
     since,
     warn_of_silent,
 )
+from mta.cli.groups import show_orders
 from mta.model.units import format_duration, format_size
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
-    for command in (status, queues, explain, resolve, reload, rotate, shutdown):
+    for command in (status, queues, orders, explain, resolve, reload, rotate, shutdown):
         app.command()(command)
 
 
@@ -158,6 +159,11 @@ def queues(
         )
         typer.echo(f"too many alike to compare over all workers: others may have up to {most}")
     warn_of_silent(answer)
+
+
+def orders(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
+    """The operator's pauses and limits that hold now, with their ends."""
+    show_orders(ask("orders", config, socket), as_json)
 
 
 def explain(

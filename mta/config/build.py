@@ -16,6 +16,7 @@ from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
 from mta.config.secrets import (
+    check_authorities,
     check_certificate,
     read_certificates,
     read_dkim_key,
@@ -30,6 +31,7 @@ from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
     AccountingRules,
     AuthRules,
+    ClientCertificate,
     DkimRules,
     LicenseRules,
     ListenerRules,
@@ -209,7 +211,7 @@ def _listener(
     path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
 ) -> ListenerRules:
     values = {name: getattr(section, name) for name in _LISTENER_KEYS}
-    for name in ("tls_cert", "tls_key"):
+    for name in ("tls_cert", "tls_key", "tls_client_ca"):
         values[name] = _path(values[name], (*path, name), report)
     tls = section.tls
     if tls is None:
@@ -219,6 +221,7 @@ def _listener(
     elif tls is not ListenerTls.NONE or section.tls_cert or section.tls_key:
         missing = "tls_key" if section.tls_cert else "tls_cert"
         report.problem(path, f"TLS needs tls_cert and tls_key; {missing} is missing")
+    _check_client_certificates(path, section, values["tls_client_ca"], tls, report)
     users: dict[str, str] = {}
     if section.auth_users:
         key = (*path, "auth_users")
@@ -239,6 +242,23 @@ def _listener(
         vmta=_listener_vmta(path, section, vmtas, report),
         place=_place(path, report),
     )
+
+
+def _check_client_certificates(
+    path: KeyPath, section: ListenerSection, authorities: str, tls: ListenerTls, report: Report
+) -> None:
+    if authorities:
+        key = (*path, "tls_client_ca")
+        check_authorities(Path(authorities), key, report)
+        if tls is ListenerTls.NONE:
+            report.problem(key, "certificates are shown under TLS only; set tls_cert")
+        return
+    if section.relay_certificates:
+        text = "no certificate is believed without tls_client_ca; set it"
+        report.problem((*path, "relay_certificates"), text)
+    if section.tls_client is ClientCertificate.REQUIRED:
+        text = "no certificate could be shown without tls_client_ca; set it"
+        report.problem((*path, "tls_client"), text)
 
 
 def _listener_vmta(
@@ -278,14 +298,15 @@ def _check_free(
 
 def _check_relaying(path: KeyPath, section: ListenerSection, report: Report) -> None:
     host = parse_host_port(section.address).host
-    if ip_address(host).is_loopback:
+    if ip_address(host).is_loopback and not section.proxy_from:  # behind a proxy anybody may stand
         return
     for network in section.relay_from:
         if network.prefixlen == 0:
             text = f"{network} lets the whole Internet send through this server; name your networks"
             report.problem((*path, "relay_from"), text)
-    if not section.relay_from and not section.auth_users:
-        report.warning(path, "nobody may send here: neither relay_from nor auth_users is set")
+    if not (section.relay_from or section.auth_users or section.relay_certificates):
+        text = "nobody may send here: set relay_from, auth_users or relay_certificates"
+        report.warning(path, text)
 
 
 def _is_field_name(text: str) -> bool:

@@ -16,6 +16,7 @@ from mta.config.report import Report
 from mta.config.sections import read_sections
 from mta.model.errors import ConfigError, Problem
 from mta.policy.book import Book
+from mta.policy.orders import Order
 from mta.policy.rules import (
     AccountingRules,
     DkimRules,
@@ -47,6 +48,7 @@ class Settings:
     metrics: MetricsRules
     logging: LoggingRules
     warnings: tuple[Problem, ...]
+    orders: tuple[Order, ...] = ()  # of the operator; `book` follows them
 
 
 def load(path: Path | str) -> Settings:

@@ -43,6 +43,7 @@ from mta.policy.rules import (
     AccountingRules,
     AuthTls,
     BareNewline,
+    ClientCertificate,
     DkimRules,
     LicenseRules,
     ListenerRules,
@@ -187,6 +188,13 @@ class ListenerSection(Section):
         example='["127.0.0.0/8"]',
         shown=True,
     )
+    proxy_from: Networks = _key(
+        _LISTENER.proxy_from,
+        "The networks of load balancers that speak the PROXY protocol (version 1 or 2) to this listener. From them its "
+        "header is required, and the client it names is the one that counts for `relay_from`, limits, Received fields and "
+        "records. All others are refused. Not set: nobody's header is believed.",
+        example='["192.0.2.5"]',
+    )
     tls: ListenerTls | None = _key(
         None,
         'TLS towards clients: "starttls", "implicit" (from the first byte) or "none". Not set: '
@@ -203,6 +211,21 @@ class ListenerSection(Section):
         "The private key of the certificate, as a PEM file that others cannot read.",
         example='"/etc/sluice/tls/key.pem"',
     )
+    tls_client_ca: FilePath = _key(
+        _LISTENER.tls_client_ca,
+        "The authorities whose certificates clients may show, as a PEM file. A certificate of any other ends the handshake.",
+        example='"/etc/sluice/tls/clients-ca.pem"',
+    )
+    tls_client: ClientCertificate = _key(
+        _LISTENER.tls_client,
+        'With `tls_client_ca`: whether clients may show a certificate ("optional"), or must, and must use TLS ("required").',
+    )
+    relay_certificates: HostPatterns = _key(
+        _LISTENER.relay_certificates,
+        "The DNS names in clients' certificates that may hand in mail without logging in; `*.example.com` for every name below "
+        "example.com. The name stands as the user in limits and records.",
+        example='["app1.example.com"]',
+    )
     auth_users: FilePath = _key(
         "",
         'A TOML file of the users that may log in, one `user = "scrypt$…"` a line; '
@@ -218,8 +241,8 @@ class ListenerSection(Section):
     )
     max_messages_per_hour: Limit = _key(
         _LISTENER.max_messages_per_hour,
-        "How many messages one user – without login, one source – may hand in within an hour. "
-        "Beyond it: 451. The count survives restarts.",
+        "How many messages one user – without login, one source – may hand in within an hour, by the clock. "
+        "Beyond it: 451. A user is counted over all listeners that set this. The count survives restarts.",
         example="10000",
     )
     max_messages_per_day: Limit = _key(
@@ -400,7 +423,10 @@ class QueueSection(Section):
         "How long a queue rests after a host refused it at the greeting, EHLO or MAIL, or said "
         "421. The time doubles with each refusal in a row.",
     )
-    backoff_cap: PositiveDuration = _key(None, "The longest such rest.")
+    backoff_cap: PositiveDuration = _key(
+        None,
+        "The longest such rest. Up to half of each is taken off, so that what failed together does not come back together.",
+    )
 
 
 class SiteSection(QueueSection):

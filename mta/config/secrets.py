@@ -96,6 +96,17 @@ def check_certificate(certificate: Path, private_key: Path, key: KeyPath, report
         report.problem((*key, "tls_cert"), _tls_words(error, certificate, private_key))
 
 
+def check_authorities(authorities: Path, key: KeyPath, report: Report) -> None:
+    """A file of certificates to verify clients by must load, and hold one at least."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(authorities)
+    except ssl.SSLError as error:
+        report.problem(key, f"{authorities} holds no PEM certificates: {error.reason or error}")
+    except OSError as error:
+        report.problem(key, f"{authorities} cannot be read: {error.strerror or error}")
+
+
 def _tls_words(error: ssl.SSLError, certificate: Path, private_key: Path) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{private_key} is not the key of {certificate}"

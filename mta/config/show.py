@@ -27,7 +27,16 @@ Shown = dict[str, dict[str, str]]
 _DURATIONS = frozenset({"dns_timeout", "expire_s", "keep_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
 _SET_ONLY = frozenset(
-    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "keep_s", "keep_size"}
+    {
+        "identity",
+        "expire_s",
+        "dns_servers",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "keep_s",
+        "keep_size",
+    }
 )
 
 

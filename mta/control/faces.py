@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mta.control.archive import Page, Parcel, Taken
 from mta.model.envelope import QueueKey
+from mta.policy.orders import Order
 from mta.spool.words import Filter
 
 Row = dict[str, Any]
@@ -40,6 +41,9 @@ class WorkerFace(QueueSource, Protocol):
 
     async def metrics(self) -> Row:
         """Its numbers by name: a snapshot, as `mta.metrics.catalogue` describes it."""
+
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        """What is queued by domain, site or job: the first `MAX_GROUPS` of them."""
 
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue with its waits and its policy, or None."""
@@ -79,6 +83,14 @@ class WorkerFace(QueueSource, Protocol):
     async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
         """Take whole messages; they are on disk, or refused, when it answers."""
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """Listen to these queues' connections ("" for any virtual MTA): a number, 0 if too many listen."""
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """What was said since, and how many lines were lost; None: there is no such trace."""
+
+    async def trace_end(self, number: int) -> None: ...
+
     async def explain_queue(self, key: QueueKey) -> list[Row]: ...
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:
@@ -107,5 +119,17 @@ class ServerFace(Protocol):
 
     async def rotate(self) -> dict[str, str]:
         """Accounting set → the file that was finished."""
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs: section → key → value as TOML, no secrets."""
+
+    def orders(self) -> list[Order]:
+        """The operator's orders in force."""
+
+    async def give_orders(self, orders: Sequence[Order]) -> None:
+        """From now on these hold. Raises OSError or ValueError, and changes nothing."""
+
+    async def recall_orders(self, subjects: Sequence[tuple[str, str, str]]) -> int:
+        """These hold no longer; how many of them there were. Raises OSError."""
 
     def shutdown(self, *, drain: bool) -> None: ...

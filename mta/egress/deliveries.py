@@ -47,6 +47,11 @@ class Deliveries:
         """Something is under way."""
         return bool(self._running) or self._is_resetting
 
+    @property
+    def is_streaming(self) -> bool:
+        """A body is on its way from its file, in pieces."""
+        return self._stream_task is not None and not self._stream_task.done()
+
     def answered(self, answer: ReplyTo) -> None:
         """A reply to one of `STEPS`; never 421."""
         step, reply = answer.step, answer.reply

@@ -7,7 +7,7 @@ happened in it. It owns the sessions: each lives from the lease it was opened un
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from mta.egress.neighbours import DeliveringSpool, FindRoute, Governor, PolicyBo
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import Facts, OutboundSession, Owner
 from mta.egress.settle import Settler
+from mta.egress.tracer import Tracer
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.io.connect import Patience
@@ -71,6 +72,7 @@ class Dispatcher(Owner):
         self._clock = clock
         self._counts = counts
         self._loop = asyncio.get_running_loop()
+        self.tracer = Tracer(clock.now)
         self._sessions: dict[int, OutboundSession] = {}
         self._leases: dict[int, int] = {}  # connection → lease
         self._keys: dict[int, QueueKey] = {}  # connection → queue
@@ -113,6 +115,10 @@ class Dispatcher(Owner):
     def connections(self) -> int:
         """Sessions open now, those still opening included."""
         return len(self._keys)
+
+    def sessions(self) -> Iterator[tuple[QueueKey, OutboundSession]]:
+        """Those that are open, with their queues."""
+        return ((self._keys[number], session) for number, session in self._sessions.items())
 
     def kick(self) -> None:
         """Something changed: look for actions at the end of this turn of the loop."""
@@ -216,7 +222,8 @@ class Dispatcher(Owner):
                 why = Deferred(a_reply(451, "4.3.5", text), Extent.CONNECTION, local=True)
                 return
             patience = self._patience[number] = Patience(action.connect_timeout)
-            result = await self._opener.open(number, action.route, policy, vmta, patience)
+            attach = functools.partial(self.tracer.attach, key)
+            result = await self._opener.open(number, action.route, policy, vmta, patience, attach)
             if isinstance(result, Unreachable):
                 self._counts.connections_out_failed += 1
                 why = result.outcome

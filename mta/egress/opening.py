@@ -29,6 +29,13 @@ BROKEN_TLS_S = 3600.0
 BROKEN_TLS_HOSTS = 10_000
 
 
+Attach = Callable[[OutboundSession], None]
+
+
+def _nobody_watches(_session: OutboundSession) -> None:
+    """No tap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A session that is ready."""
@@ -72,19 +79,25 @@ class Opener:
         policy: QueuePolicy,
         vmta: VmtaRules,
         patience: Patience,
+        attach: Attach = _nobody_watches,
     ) -> Opened | Unreachable:
-        """Try the route's candidates in turn; never raises for what the network does."""
+        """Try the route's candidates in turn; never raises for what the network does. `attach` sees each session before its first
+        byte."""
         last = Unreachable(_no_source(vmta), Facts(site=route.site))
         for candidate in route.candidates:
             source = self._source(vmta, candidate)
             if source == "":
                 continue
             manners = self._manners(policy, vmta, candidate)
-            result = await self._try(number, candidate, manners, source, route.site, patience)
+            result = await self._try(
+                number, candidate, manners, source, route.site, patience, attach
+            )
             if isinstance(result, Unreachable) and _may_go_plain(manners, result):
                 self._remember_broken(candidate)
                 plain = replace(manners, tls=Tls.NONE)
-                result = await self._try(number, candidate, plain, source, route.site, patience)
+                result = await self._try(
+                    number, candidate, plain, source, route.site, patience, attach
+                )
             if isinstance(result, Opened):
                 return result
             last = result
@@ -107,6 +120,7 @@ class Opener:
         source: str | None,
         site: str,
         patience: Patience,
+        attach: Attach,
     ) -> Opened | Unreachable:
         waiting = _Waiting(asyncio.get_running_loop().create_future())
         session = OutboundSession(
@@ -118,6 +132,9 @@ class Opener:
             site=site,
             timings=self._timings,
         )
+        attach(session)
+        if session.tap is not None:
+            session.tap.note(f"connecting to {session.peer} port {candidate.port}")
         began = time.monotonic()
         try:
             await open_connection(
@@ -133,6 +150,8 @@ class Opener:
             )
             reply = a_reply(451, "4.4.1", f"cannot connect to {candidate.address}: {words}")
             outcome = Deferred(reply, Extent.CONNECTION, local=True)
+            if session.tap is not None:
+                session.tap.note(reply.text)
             return Unreachable(outcome, session.facts)
         self._timings.connect.observe(time.monotonic() - began)
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mta.egress.deliveries import STEPS, Deliveries
+from mta.egress.tracer import Tap
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
 from mta.metrics.timings import Timings
@@ -121,6 +122,7 @@ class OutboundSession(asyncio.Protocol):
         self.is_lost = False
         self._why: Deferred | None = None
         self._tls_task: asyncio.Task[None] | None = None
+        self.tap: Tap | None = None  # somebody watches
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -132,6 +134,16 @@ class OutboundSession(asyncio.Protocol):
         return self.is_ready and not (
             self._is_busy or self._is_reserved or self._closing or self.is_lost
         )
+
+    @property
+    def peer(self) -> str:
+        """Who is spoken with."""
+        return f"{self.facts.remote_name} [{self.facts.remote_ip}]"
+
+    @property
+    def is_sending(self) -> bool:
+        """A body is under way, or its end has not been written yet."""
+        return self._deliveries is not None and self._deliveries.is_streaming
 
     def reserve(self) -> None:
         """Its next transaction is being fetched: it is not idle; `deliver` or `give_up` follows."""
@@ -189,6 +201,8 @@ class OutboundSession(asyncio.Protocol):
         self._deadlines.watch(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap.received(data)
         try:
             for reply in self._session.receive(data):
                 if self._is_over:
@@ -217,6 +231,8 @@ class OutboundSession(asyncio.Protocol):
             words = self._waiting_for.words
             text = f"connection lost while {words}" + (f" ({exc})" if exc else "")
             why = self._cut_short("4.4.2", text)
+        if self.tap is not None:
+            self.tap.note("closed" if why is None else f"lost: {why.reply}")
         if self._deliveries is not None:
             self._deliveries.fail(why)
         self.owner.session_lost(self, why)
@@ -366,6 +382,8 @@ class OutboundSession(asyncio.Protocol):
             return
         self.timings.tls_handshake.observe(time.monotonic() - began)
         self._transport = secured
+        if self.tap is not None:
+            self.tap.note("TLS begins")
         shown = secured.get_extra_info("ssl_object") or secured.get_extra_info("cipher")
         cipher = secured.get_extra_info("cipher")
         self.facts.tls_protocol = shown.version() if hasattr(shown, "version") else "TLS"
@@ -379,6 +397,9 @@ class OutboundSession(asyncio.Protocol):
         """Write what the session has put down; `step` is what is waited for now."""
         if self._transport is not None:
             pieces = self._session.take_pieces()
+            if self.tap is not None:
+                for piece in pieces:
+                    self.tap.sent(piece)
             if sum(map(len, pieces)) > GATHERED_BYTES:
                 self._transport.writelines(pieces)
             else:

@@ -15,7 +15,7 @@ import structlog
 
 from mta.io.clock import Clock
 from mta.io.threads import Workshop
-from mta.model.reply import Reply
+from mta.model.reply import Reply, a_reply
 from mta.policy.admission import (
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
@@ -25,6 +25,7 @@ from mta.policy.admission import (
     Peer,
     Quota,
 )
+from mta.policy.guesses import Guesses
 from mta.policy.passwords import verify_password
 from mta.policy.rules import Demand, ListenerRules
 from mta.smtp import replies
@@ -34,8 +35,10 @@ logger = structlog.get_logger()
 
 # A limit that is full now may be free in a moment; a client is not held for longer than this.
 LEASE_WAIT_S = 1.0
+DRAINED = a_reply(451, "4.3.2", "mail for this domain is not taken now; send it again later")
 REMEMBERED_LOGIN_S = 300.0
 REMEMBERED_LOGINS = 10_000
+FAILED_LOGINS = 3  # of one connection; then it is closed
 
 Answered = Callable[[Reply | None], None]
 
@@ -48,6 +51,7 @@ class Client:
     peer: Peer
     local_ip: str = ""
     name: str = ""
+    failed_logins: int = 0
     lease: int | None = None
     request: int | None = None
 
@@ -95,6 +99,9 @@ class Gate:
         # Passwords are never kept: a success is remembered under a hash keyed with this process's secret.
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._guesses = Guesses()
+        # Whether an operator takes no more mail for this domain.
+        self.is_drained: Callable[[str], bool] = lambda _domain: False
 
     # -- connections --------------------------------------------------------------------------------------------
 
@@ -136,7 +143,10 @@ class Gate:
     def authenticate(
         self, client: Client, user: str, password: str, answered: Callable[[Reply], None]
     ) -> None:
-        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes."""
+        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes.
+
+        After failures the next check may have to wait (`mta.policy.guesses`): it is refused unseen with 454.
+        """
         stored = client.rules.users.get(user)
         now = self._clock.now()
         token = hmac.digest(
@@ -145,20 +155,28 @@ class Gate:
         if self._remembered.get(token, 0.0) > now:
             answered(replies.AUTHENTICATED)
             return
+        guesses, source = self._guesses, client.peer.source
+        if guesses.wait(source, user, now):
+            answered(_failed_login(client, user, replies.TOO_MANY_GUESSES))
+            return
 
         def checked(result: object) -> None:
+            now = self._clock.now()
             if isinstance(result, BaseException):
                 logger.error("a password could not be checked", error=repr(result))
+                guesses.unanswered(source, user, now)
                 answered(replies.AUTH_BUSY)
             elif result and stored is not None:
-                self._remember(token, self._clock.now() + REMEMBERED_LOGIN_S)
+                guesses.succeeded(source, user, now)
+                self._remember(token, now + REMEMBERED_LOGIN_S)
                 answered(replies.AUTHENTICATED)
             else:
-                logger.warning("authentication failed", peer=client.peer.address, user=user)
-                answered(replies.BAD_CREDENTIALS)
+                guesses.failed(source, user, now)
+                answered(_failed_login(client, user, replies.BAD_CREDENTIALS))
 
         # An unknown user costs the same time as a wrong password: who exists stays our secret.
         if not self._workshop.submit(lambda: verify_password(stored, password), checked):
+            guesses.unanswered(source, user, now)
             answered(replies.AUTH_BUSY)
 
     def _remember(self, token: bytes, until: float) -> None:
@@ -184,6 +202,8 @@ class Gate:
         """May this client have mail relayed to this recipient, after so many others?"""
         admission, peer = client.admission, client.peer
         refusal = admission.check_recipient(peer, rcpt.address, rcpt.domain, taken)
+        if refusal is None and self.is_drained(rcpt.domain):
+            refusal = DRAINED
         if refusal is not None:
             answered(refusal)
             return
@@ -209,3 +229,13 @@ def release_wanted(mail: MailFrom, now: float, wall: float) -> float:
     if mail.hold_for:
         return now + mail.hold_for
     return now + mail.hold_until - wall if mail.hold_until else 0.0
+
+
+def _failed_login(client: Client, user: str, reply: Reply) -> Reply:
+    """What a failed login hears: `reply`, and after several the end.
+
+    The filter for fail2ban (config/fail2ban) reads this line: the address follows the event, before anything a stranger chose.
+    """
+    logger.warning("authentication failed", peer=client.peer.address, user=user, reply=reply.code)
+    client.failed_logins += 1
+    return reply if client.failed_logins < FAILED_LOGINS else replies.NO_MORE_GUESSES

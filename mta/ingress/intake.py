@@ -57,6 +57,8 @@ SIGN_ON_LOOP_ALONE_S = 0.0007
 MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
 
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
+NOT_UTF8 = a_reply(550, "5.6.0", "the header is not UTF-8, as SMTPUTF8 says it is (RFC 6532)")
+DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
 TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
 
 Done = Callable[[Reply], None]
@@ -95,6 +97,7 @@ class Submission:
     protocol: str = "ESMTP"  # RFC 3848
     release_at: float = 0.0  # by MAIL: not before; 0.0: at once
     answers: tuple[int, list[int]] | None = None  # of a notice: see `Draft`
+    utf8: bool = False  # it said SMTPUTF8
 
 
 @dataclass(slots=True)
@@ -136,6 +139,7 @@ class Intake:
         self.clock = clock
         self.keyring = KeyRing([])
         self.licence_held_s: Callable[[], float] = lambda: 0.0
+        self.is_drained: Callable[[str], bool] = lambda _job: False
         self._bodies = bodies
         self._workshop = workshop
         self._hostname = hostname
@@ -166,6 +170,8 @@ class Intake:
             return TWO_AUTHORS
         if index.broken_at > 0:
             return a_reply(550, "5.6.0", "a line of the header is no field (RFC 5322 section 2.2)")
+        if submission.utf8 and not _is_utf8(block):
+            return NOT_UTF8
         controls = submission.admission.control_fields
         asked = index.find(controls[0])
         wanted = "" if asked is None else asked.decode("ascii", "replace")
@@ -185,6 +191,8 @@ class Intake:
                 priority = parse_priority(ranked.decode("ascii", "replace"))
             except ValueError:
                 return BAD_PRIORITY
+        if job and self.is_drained(job):
+            return DRAINED
         kept = block
         if not (asked is named is timed is ranked is None):
             kept = index.strip(controls)
@@ -234,6 +242,9 @@ class Intake:
             else "",
             wall=wall,
         )
+        # Without SMTPUTF8 bytes over 127 in a header are what they always were: 8-bit text that most hosts take.
+        if submission.utf8 and not examined.kept.isascii():
+            content |= Content.UTF8
         message = Message(
             self.spool.number,
             number,
@@ -437,6 +448,14 @@ class Arrival:
 
 def _is_ascii(entry: Entry) -> bool:
     return entry.address.isascii()
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(text: str) -> str:

@@ -307,6 +307,8 @@ class _Session:
             for number in range(len(data)):
                 self._writer.write(data[number : number + 1])
                 await asyncio.sleep(self._temper.drip_s)
+                if self._writer.is_closing():
+                    raise _Gone
         else:
             self._writer.write(data)
         await self._writer.drain()

@@ -28,13 +28,17 @@ class Counts:
 
     # Coming in
     connections_in: int = _count("Connections accepted from feeders.")
-    connections_in_refused: int = _count("Connections from feeders refused by a limit (421).")
+    connections_in_refused: int = _count(
+        "Connections from feeders refused by a limit (421), or because they are not among `proxy_from`."
+    )
     connections_in_tls: int = _count("TLS handshakes completed with feeders.")
     connections_in_timed_out: int = _count(
         "Feeder connections closed by a deadline or a data rate."
     )
     auth_succeeded: int = _count("Successful AUTH commands.")
-    auth_failed: int = _count("AUTH commands refused for wrong credentials (535).")
+    auth_failed: int = _count(
+        "AUTH commands refused for wrong credentials (535), or unseen after too many of them (454, 421)."
+    )
     messages_in: int = _count("Messages accepted: durable, and answered 250.")
     recipients_in: int = _count("Recipients of accepted messages.")
     bytes_in: int = _count("Bytes of accepted messages.")

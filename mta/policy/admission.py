@@ -7,9 +7,9 @@ driver asks. Every domain is remote to us, so whatever a local part says (`user%
 the relay (reliability.md S13; RFC 5321 §3.6.1, appendix C).
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from mta.model.address import is_domain
 from mta.model.reply import Reply, a_reply
@@ -86,19 +86,31 @@ class Admission:
 
         Worked out once a connection, not once a recipient: 7 µs (measured).
         """
-        try:
-            # A scope ("fe80::1%eth0") names our interface, not the peer.
-            found = ip_address(address.partition("%")[0])
-        except ValueError:  # a socket without an IP address: a stranger like any other
+        found = _parse_ip(address)
+        if found is None:  # a socket without an IP address: a stranger like any other
             return Peer(address, "unknown", is_listed=False)
-        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
         source = str(found)
         if isinstance(found, IPv6Address):
             source = str(IPv6Network((found, SOURCE_PREFIX_V6), strict=False))
         # `in` is false, not an error, for a network of the other family.
         is_listed = any(found in network for network in self.rules.relay_from)
         return Peer(str(found), source, is_listed)
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether a PROXY header is required from this IP address, and believed."""
+        found = _parse_ip(address)
+        return found is not None and any(found in network for network in self.rules.proxy_from)
+
+    def certified_user(self, names: Iterable[str]) -> str:
+        """The first name of a client's verified certificate that may relay; "" for none."""
+        for name in names:
+            # A certificate for `*.example.com` names nobody; and a pattern stands for one label or more.
+            if is_domain(name) and any(
+                name.endswith(pattern[1:]) if pattern[0] == "*" else name == pattern
+                for pattern in self.rules.relay_certificates
+            ):
+                return name
+        return ""
 
     # What is used up
 
@@ -123,11 +135,14 @@ class Admission:
     def _quotas(
         self, what: str, peer: Peer, hour: int | None, day: int | None
     ) -> tuple[Quota, ...]:
-        if hour is None and day is None:
+        # Strangers send nothing (check_recipient); counting them would only fill memory with their addresses.
+        if (hour is None and day is None) or not peer.may_relay:
             return ()
-        # A user is counted as such wherever it comes from; everybody else by source.
-        who = f"user:{peer.user}" if peer.user else f"source:{peer.source}"
-        name = f"in:{what}|{self.rules.address}|{who}"
+        # A user is counted as such wherever it comes from; everybody else by listener and source.
+        if peer.user:
+            name = f"in:{what}|user:{peer.user}"
+        else:
+            name = f"in:{what}|{self.rules.address}|source:{peer.source}"
         quotas = []
         if hour is not None:
             quotas.append((f"{name}|hour", Rate(hour, HOUR_S)))
@@ -190,6 +205,18 @@ class Admission:
         if not name or not peer.may_relay:
             return self.rules.vmta
         return name if name in self._vmtas else UNKNOWN_VMTA
+
+
+def _parse_ip(address: str) -> IPv4Address | IPv6Address | None:
+    """An address as a socket shows it; a mapped IPv4 address is IPv4. None if it is none."""
+    try:
+        # A scope ("fe80::1%eth0") names our interface, not the peer.
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:

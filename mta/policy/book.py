@@ -19,7 +19,7 @@ A book never changes: a reload builds a new one.
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mta.model.envelope import QueueKey
@@ -50,6 +50,13 @@ class Layer:
 
     place: Place
     values: Mapping[str, Any]
+    places: Mapping[str, Place] = field(
+        default_factory=dict
+    )  # of values that have one of their own
+
+    def place_of(self, name: str) -> Place:
+        """Where this value was set."""
+        return self.places.get(name, self.place)
 
 
 class Book:
@@ -84,6 +91,15 @@ class Book:
         book = copy(self)
         book._licence_total = UNLIMITED if max_connections is None else max_connections
         book._licence_place = place
+        return book
+
+    def with_orders(self, layers: Mapping[Path, Layer]) -> "Book":
+        """The same book with these places above all others: ("order", "site", "google"), ("order", "domain", …),
+        ("order", "vmta", "a", "domain", …)."""
+        book = copy(self)
+        book.layers = {**self.layers, **layers}
+        book._listed = {path[-1] for path in book.layers if "domain" in path[-2:-1]}
+        book._policies = {}
         return book
 
     def policy(self, key: QueueKey, site: str) -> QueuePolicy:
@@ -135,9 +151,18 @@ class Book:
         return domain
 
     def _resolve(self, vmta: str, site: str, domain: str) -> QueuePolicy:
-        of_domain = self._chain(("vmta", vmta, "domain", domain), ("domain", domain))
+        of_domain = self._chain(
+            ("order", "vmta", vmta, "domain", domain),
+            ("order", "domain", domain),
+            ("vmta", vmta, "domain", domain),
+            ("domain", domain),
+        )
         of_site = self._chain(
-            ("vmta", vmta, "site", site), ("site", site), ("vmta", vmta), ("default",)
+            ("order", "site", site),
+            ("vmta", vmta, "site", site),
+            ("site", site),
+            ("vmta", vmta),
+            ("default",),
         )
         values: dict[str, Any] = {}
         places: dict[str, Place] = {}
@@ -148,7 +173,7 @@ class Book:
                     places.update((f"timeouts.{step}", layer.place) for step in value)
                 else:
                     values[name] = value
-                places[name] = layer.place
+                places[name] = layer.place_of(name)
         # A password is for the hosts it stands beside, and for no others that a narrower place names.
         if "auth" in values and places["auth"] != places.get("hosts"):
             del values["auth"], places["auth"]
@@ -249,8 +274,8 @@ class Book:
         """
         policy = self.policy(key, site)
         rows: list[tuple[str, Any, Place]] = []
-        for field in fields(QueuePolicy):
-            name, value = field.name, getattr(policy, field.name)
+        for name in (each.name for each in fields(QueuePolicy)):
+            value = getattr(policy, name)
             if name == "timeouts":
                 rows += [
                     (f"timeouts.{step}", seconds, policy.places[f"timeouts.{step}"])
@@ -262,7 +287,7 @@ class Book:
             elif name == "auth":
                 if value is not None:
                     rows.append((name, str(value), policy.places[name]))
-            elif name != "places":
+            elif name != "places" and (name != "stopped" or value):
                 rows.append((name, value, policy.places.get(name, BUILT_IN)))
         return rows
 
@@ -281,7 +306,7 @@ def _split_shared(
         for layer in chain:
             value = layer.values.get(name, _MISSING)
             if value is not _MISSING:
-                values[target], places[target] = value, layer.place
+                values[target], places[target] = value, layer.place_of(name)
                 break
 
 

@@ -38,6 +38,13 @@ class Notices(StrEnum):
     NEVER = "never"
 
 
+class ClientCertificate(StrEnum):
+    """Whether a client must show a certificate of `tls_client_ca`, or may."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
 class BareNewline(StrEnum):
     """What becomes of a message with a bare CR or LF."""
 
@@ -68,13 +75,18 @@ class AuthRules:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the configuration a value comes from; "" and "default" for one of ours."""
+    """Where in the configuration a value comes from; "" and "default" for one of ours.
+
+    Without a file, any other `section` says by itself who set it.
+    """
 
     file: str
     section: str
 
     def __str__(self) -> str:
-        return f"{self.file} [{self.section}]" if self.file else "built-in default"
+        if self.file:
+            return f"{self.file} [{self.section}]"
+        return "built-in default" if self.section == "default" else self.section
 
 
 BUILT_IN = Place("", "default")
@@ -108,6 +120,7 @@ class QueuePolicy:
     domain_max_connections: int | None = None
     domain_connection_rate: Rate | None = None
     domain_message_rate: Rate | None = None
+    stopped: str = ""  # why nothing may begin, by an order of the operator
     places: Mapping[str, Place] = field(default_factory=dict)  # field name → where it was set
 
 
@@ -139,9 +152,13 @@ class ListenerRules:
 
     address: str  # "127.0.0.1:2525", "[::]:25"
     relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: ListenerTls = ListenerTls.NONE
     tls_cert: str = ""
     tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client: ClientCertificate = ClientCertificate.OPTIONAL
+    relay_certificates: tuple[str, ...] = ()  # names, or "*.example.com"
     users: Mapping[str, str] = field(default_factory=dict)  # user → scrypt hash
     max_connections: int = 5000
     max_connections_per_source: int = 500

@@ -4,7 +4,7 @@ Nothing here decides. It reads the same state as the scheduler; where both could
 """
 
 from mta.model.envelope import QueueKey
-from mta.policy.rules import Place
+from mta.policy.rules import Place, QueuePolicy
 from mta.queue.actions import QueueState
 from mta.queue.answers import Wait
 from mta.queue.finding import ResolveLanes
@@ -13,14 +13,14 @@ from mta.queue.queue import Disk, PolicySource, Queue
 
 
 def explain_evicted(
-    key: QueueKey, stored: QueueState | None, book: PolicySource, now: float
+    key: QueueKey, stored: QueueState | None, book: PolicySource, site: str, now: float
 ) -> list[Wait]:
-    """The reasons of a queue that is not in memory, as far as its durable row tells."""
+    """The reasons of a queue that is not in memory, as far as its durable row tells. `site`: "" if it is not known."""
     if stored is None:
         return []
-    return _of_state(stored, book.policy(key, "").places.get("backoff_initial"), now) or [
-        Wait("its turn", "due queues are read from disk as memory has room")
-    ]
+    policy = book.policy(key, site)
+    waits = _of_order(policy) + _of_state(stored, policy.places.get("backoff_initial"), now)
+    return waits or [Wait("its turn", "due queues are read from disk as memory has room")]
 
 
 def explain_queue(
@@ -28,7 +28,8 @@ def explain_queue(
 ) -> list[Wait]:
     """The reasons of a queue in memory; empty only if it has nothing to do."""
     places = queue.policy.places
-    waits = _of_state(queue.state, places.get("backoff_initial"), now)
+    waits = _of_order(queue.policy)
+    waits += _of_state(queue.state, places.get("backoff_initial"), now)
     waits += _of_disk(queue, now)
     waits += _of_destination(queue, now)
     if queue.ready:
@@ -39,6 +40,13 @@ def explain_queue(
     if queue.ready and not waits:
         waits.append(Wait("the next turn", f"{len(queue.ready)} ready"))
     return waits
+
+
+def _of_order(policy: QueuePolicy) -> list[Wait]:
+    if not policy.stopped:
+        return []
+    what = "paused by an order"
+    return [Wait(what, policy.stopped, 0.0, policy.places.get("stopped"))]
 
 
 def _of_state(state: QueueState, place: Place | None, now: float) -> list[Wait]:

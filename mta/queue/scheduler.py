@@ -39,6 +39,7 @@ VERDICT_TTL_S = 60.0  # how long "this domain takes no mail" holds for what is r
 NO_PROGRESS_S = (
     1.0  # a read that brought nothing, though it said there was more, is not repeated at once
 )
+STOP_LOOK_S = 30.0  # how soon a queue on disk goes on after the end of an order
 SWEEP = 100  # queues that learn of a new book in one turn
 
 _NO_VMTA = Deferred(
@@ -81,11 +82,13 @@ class Scheduler(Connecting):
         queue = self._queues.get(key)
         return len(queue.connections) if queue else 0
 
-    def explain(self, key: QueueKey, now: float, stored: QueueState | None = None) -> list[Wait]:
-        """Every reason why this queue waits; `stored`: its durable row, for a queue that is not in memory."""
+    def explain(
+        self, key: QueueKey, now: float, stored: QueueState | None = None, site: str = ""
+    ) -> list[Wait]:
+        """Every reason why this queue waits; `stored` and `site`: its durable row and site, for one that is not in memory."""
         queue = self._queues.get(key)
         if queue is None:
-            found = explain_evicted(key, stored, self._book, now)
+            found = explain_evicted(key, stored, self._book, site, now)
         else:
             found = explain_queue(queue, self._book, self._desk, self._resolves, now)
             if queue in self._penniless:
@@ -396,7 +399,8 @@ class Scheduler(Connecting):
         queue, cells = found
         self._mark(queue)
         is_needed = (bool(queue.ready) or queue.is_refilling) and not self.held_for
-        if not is_needed or queue.route is None or self._rests_until(queue) > now:
+        rests = self._rests_until(queue) > now or bool(queue.policy.stopped)
+        if not is_needed or queue.route is None or rests:
             self._desk.let_go(cells)
             self._actions.append(actions.ReleaseLease(lease))
         else:
@@ -656,7 +660,11 @@ class Scheduler(Connecting):
         if self.held_for:
             self._rest(queue, max(until, now), now)
             return
-        if until > now and (queue.state.paused or not queue.connections):
+        if queue.policy.stopped:
+            # An order may stop many queues: they are looked at again now and then, and no row of theirs is written for it.
+            until = max(until, now + STOP_LOOK_S)
+        is_stopped = queue.state.paused or bool(queue.policy.stopped)
+        if until > now and (is_stopped or not queue.connections):
             self._rest(queue, until, now)
             return
         if until <= now and self._book.vmta(queue.key.vmta) is None:

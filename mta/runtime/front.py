@@ -14,6 +14,7 @@ from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
 from mta.runtime.worker import Worker
 from mta.runtime.worker_archive import WorkerArchive
+from mta.runtime.worker_groups import WorkerGroups
 from mta.runtime.worker_messages import WorkerMessages
 from mta.runtime.worker_queues import WorkerQueues
 from mta.spool.words import Filter
@@ -29,6 +30,7 @@ class WorkerFront:
         self._worker = worker
         self._readings = Readings(worker)
         self._queues = WorkerQueues(worker)
+        self._groups = WorkerGroups(worker)
         self._messages = WorkerMessages(worker)
         self._archive = WorkerArchive(worker)
 
@@ -105,6 +107,10 @@ class WorkerFront:
     async def queue_names(self, match: str, limit: int) -> list[str]:
         """The names of up to `limit` queues that match."""
         return await self._queues.queue_names(match, limit)
+
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        """What is queued by domain, site or job."""
+        return await self._groups.rows(kind, sort, match)
 
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue: its row, why it waits, its policy with the place of each value."""
@@ -186,14 +192,28 @@ class WorkerFront:
         """Take these messages."""
         return await self._archive.import_messages(parcels)
 
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """Listen to these queues' connections."""
+        dispatcher = self._worker.dispatcher
+        return dispatcher.tracer.begin(queues, dispatcher.sessions())
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """What was said since the last time."""
+        return self._worker.dispatcher.tracer.read(number)
+
+    async def trace_end(self, number: int) -> None:
+        """Nobody listens any more."""
+        self._worker.dispatcher.tracer.end(number)
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
         worker = self._worker
         stored = None
         for spool in worker.spools.values():
             stored = await wrap_future(spool.queue_state(key)) or stored
-        now = worker.clock.now()
-        return [_wait_row(str(key), each) for each in worker.scheduler.explain(key, now, stored)]
+        now, domain = worker.clock.now(), key.domain
+        waits = worker.scheduler.explain(key, now, stored, worker.site_of(domain))
+        return [_wait_row(str(key), each) for each in waits]
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:
         """Every reason any recipient of the message waits for; `spool`: how its spool's UUID begins, "" any."""

@@ -60,6 +60,11 @@ class RemoteFront:
         answer: list[str] = await self._ask("queue_names", match=match, limit=limit)
         return answer
 
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        """See `WorkerFront.groups`."""
+        answer: list[Row] = await self._ask("groups", kind=kind, sort=sort, match=match)
+        return answer
+
     async def count(self, which: Filter) -> int:
         """See `WorkerFront.count`."""
         answer: int = await self._ask("count", which=which)
@@ -129,6 +134,20 @@ class RemoteFront:
     async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
         """See `WorkerFront.import_messages`."""
         return msgspec.convert(await self._ask("import_messages", parcels=parcels), list[Taken])
+
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        """See `WorkerFront.trace_begin`."""
+        answer: int = await self._ask("trace_begin", queues=queues)
+        return answer
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        """See `WorkerFront.trace_read`."""
+        answer: tuple[list[Row], int] | None = await self._ask("trace_read", number=number)
+        return answer
+
+    async def trace_end(self, number: int) -> None:
+        """See `WorkerFront.trace_end`."""
+        await self._ask("trace_end", number=number)
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """See `WorkerFront.explain_queue`."""

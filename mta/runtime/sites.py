@@ -26,6 +26,10 @@ class KnownSites:
         if len(self._sites) > MAX_DOMAINS:
             del self._sites[next(iter(self._sites))]
 
+    def site_of(self, domain: str) -> str:
+        """The named site of a domain, "" if none is known."""
+        return self._sites.get(domain, "")
+
     def clear(self) -> None:
         """Another configuration may see other sites."""
         self._sites.clear()

@@ -22,11 +22,14 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.config.show import show
 from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
 from mta.control.message_verbs import MessageVerbs
+from mta.control.order_verbs import OrderVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
+from mta.control.trace_verb import TraceVerb
 from mta.control.verbs import Verbs, WorkerFace
 from mta.io.clock import Clock
 from mta.io.files import make_directory
@@ -35,6 +38,7 @@ from mta.io.inherit import inherited_listeners, listening_sockets
 from mta.io.listen import Acceptor
 from mta.io.notify import Notifier
 from mta.model.errors import ConfigError, Problem, SpoolError
+from mta.policy.orders import Order
 from mta.runtime import follower_process, worker_process
 from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
@@ -48,6 +52,7 @@ from mta.runtime.license import (
 from mta.runtime.license_office import LicenseOffice
 from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
+from mta.runtime.orders import StandingOrders
 from mta.runtime.process import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -165,6 +170,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._lock: Lock | None = None
         self._crew: CrewFace | None = None
         self._records: Records | None = None
@@ -202,11 +208,14 @@ class Supervisor:
             call_at=lambda at, work: loop.call_at(clock.to_loop_time(at), work),
         )
         self._quotas = QuotaFile(Path(settings.server.spool_dir))
+        self._orders = StandingOrders(Path(settings.server.spool_dir), clock, self._carry_out)
         self.governor.restore(self._quotas.read())
         addresses = [rules.address for rules in settings.listeners]
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
+        self.settings = self._orders.begin(settings)
         await self._start_licence()
         await self._start_crew()
+        self._tasks = [loop.create_task(self._orders.watch())]
         self.office.spools(self.crew.spools())
         await self._start_control()
         await self._start_metrics()
@@ -291,6 +300,8 @@ class Supervisor:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
         MessageVerbs(self.crew.fronts).register(registry)
+        OrderVerbs(self, self.crew.fronts, now=self.clock.now).register(registry)
+        TraceVerb(self.crew.fronts).register(registry)
         ArchiveVerbs(self.crew.fronts).register(registry)
         LicenseVerbs(self.office).register(registry)
         self._control = ControlServer(Path(self.settings.server.control_socket), registry)
@@ -346,6 +357,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         logger.info("stopping", drain=self.drain)
+        for task in self._tasks:
+            task.cancel()
         within_s = self.settings.server.shutdown_timeout
         for acceptor in self._acceptors:
             acceptor.close()
@@ -406,15 +419,41 @@ class Supervisor:
         if fixed:
             raise ConfigError(fixed)
         try:
-            await self.crew.reload(settings)
+            await self._orders.use(settings)
         except (OSError, CallFailed) as error:
             text = f"a worker cannot take it, so no worker does: {error}"
             raise ConfigError([Problem(settings.file, "", text)]) from error
+        logger.info("configuration reloaded")
+        return [str(warning) for warning in settings.warnings]
+
+    async def _carry_out(self, settings: Settings) -> None:
+        """All workers follow these settings, or none does: raises OSError or CallFailed."""
+        await self.crew.reload(settings)
         if settings.logging != self.settings.logging:
             log_as_told(settings)
         self.settings = settings
-        logger.info("configuration reloaded")
-        return [str(warning) for warning in settings.warnings]
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs, as `config show` shows one, without the operator's orders."""
+        return show(self._orders.plain)
+
+    def orders(self) -> list[Order]:
+        """The operator's orders in force."""
+        return self._orders.all
+
+    async def give_orders(self, orders: Sequence[Order]) -> None:
+        """From now on these hold, over restarts too. Raises OSError or ValueError, and changes nothing."""
+        try:
+            await self._orders.give(orders)
+        except CallFailed as error:
+            raise OSError(f"a worker cannot take it: {error}") from error
+
+    async def recall_orders(self, subjects: Sequence[tuple[str, str, str]]) -> int:
+        """These hold no longer; how many of them there were. Raises OSError."""
+        try:
+            return await self._orders.recall(subjects)
+        except CallFailed as error:
+            raise OSError(f"a worker cannot take it: {error}") from error
 
     async def rotate(self) -> dict[str, str]:
         """Begin new accounting files; set → the finished file."""

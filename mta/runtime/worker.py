@@ -27,7 +27,8 @@ from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
 from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
-from mta.ingress.smtp import Listener, SmtpService
+from mta.ingress.listener import Listener
+from mta.ingress.smtp import SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
 from mta.io.threads import Workshop
@@ -38,15 +39,18 @@ from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
 from mta.policy.notices import NoticeLimit
-from mta.policy.rules import DkimRules, ListenerTls, Notices
+from mta.policy.orders import stops_of
+from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls, Notices
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
-from mta.queue.scheduler import Scheduler
+from mta.queue.scheduler import STOP_LOOK_S, Scheduler
 from mta.queue.stalls import Stalls
+from mta.runtime.drains import Drains
 from mta.runtime.emails import EmailSource, NoEmails
 from mta.runtime.enforcement import Enforcement
 from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
+from mta.runtime.job_stops import JobStops
 from mta.runtime.license import LAB, Entitlement, banner_of
 from mta.runtime.notices import NoticeDesk
 from mta.runtime.remote_governor import WorkerGovernor
@@ -124,6 +128,12 @@ class Worker:
         self._prepared: tuple[Settings, KeyRing, list[Listener]] | None = None
         self._build(adopted)
         self._license(entitlement, emails or NoEmails())
+        self.job_stops = JobStops(self.spools, self.scheduler, self.dispatcher)
+        self.job_stops.follow(settings.orders, clock.now())
+        self.drains = Drains(self.site_of)
+        self.drains.follow(settings.orders)
+        self.smtp.gate.is_drained = self.drains.has_domain
+        self.intake.is_drained = self.drains.has_job
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -350,17 +360,32 @@ class Worker:
         """Swap in what was prepared: policy book, keys, listeners' rules; connections that run keep theirs."""
         assert self._prepared is not None, "nothing was prepared"
         (settings, keyring, listeners), self._prepared = self._prepared, None
-        self.settings = settings
+        before, self.settings = self.settings, settings
         self._use_keys(keyring)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.sites.clear()
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
+        self.job_stops.follow(settings.orders, self.clock.now())
+        self.drains.follow(settings.orders)
+        if stops_of(before.orders) - stops_of(settings.orders):
+            self._look_again()
         self.settler.named_sites = settings.book.sites
         self.dispatcher.kick()
 
+    def _look_again(self) -> None:
+        """Queues that an order stopped go on."""
+        now = self.clock.now()
+        for spool in self.spools.values():
+            spool.look_again(now, STOP_LOOK_S)
+        self.scheduler.look_at((), now)
+
     # -- what happens ---------------------------------------------------------------------------
+
+    def site_of(self, domain: str) -> str:
+        """The domain's site as far as it is known."""
+        return self.sites.site_of(domain) or self.settings.book.site_for(domain, ())
 
     async def find_route(self, key: QueueKey) -> Route | Deferred | Failed:
         """The queue's route by DNS or by its policy's hosts."""
@@ -393,7 +418,8 @@ class Worker:
         """The message is on disk: its entries may go."""
         self.counts.recipients_in += len(draft.entries)
         self.counts.bytes_in += draft.message.size
-        self.scheduler.add(self.enforcement.may_try(draft.entries), self.clock.now())
+        entries = self.enforcement.may_try(self.job_stops.may_try(draft))
+        self.scheduler.add(entries, self.clock.now())
         self.dispatcher.kick()
 
     def _kick(self) -> None:
@@ -525,7 +551,12 @@ def make_listeners(settings: Settings) -> list[Listener]:
             hostname=server.hostname,
             banner=banner_of(LAB, lab=server.lab),
             context=(
-                server_context(rules.tls_cert, rules.tls_key)
+                server_context(
+                    rules.tls_cert,
+                    rules.tls_key,
+                    client_ca=rules.tls_client_ca,
+                    client_required=rules.tls_client is ClientCertificate.REQUIRED,
+                )
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),

@@ -4,9 +4,9 @@ The offer depends on the moment: STARTTLS only in the clear, AUTH only inside TL
 has succeeded. DSN is said where notices are sent (RFC 3461 §4: who offers it must); its parameters
 are taken and passed on in any case.
 
-RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 2034
-(ENHANCEDSTATUSCODES), RFC 3207, RFC 3461 (DSN), RFC 4865
-(FUTURERELEASE), RFC 4954.
+RFC 5321 §4.1.1.1, RFC 1870 (SIZE), RFC 2920 (PIPELINING), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 3030
+(CHUNKING; BINARYMIME is not offered), RFC 2034 (ENHANCEDSTATUSCODES), RFC 3207, RFC 3461 (DSN),
+RFC 4865 (FUTURERELEASE), RFC 4954.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ class ServerOffer:
     hostname: str
     max_size: int = 104_857_600
     tls_available: bool = False
+    tls_required: bool = False  # before MAIL
     auth_available: bool = False  # said inside TLS only
     max_recipients: int = 50_000  # a transaction; RFC 5321 §4.5.3.1.8: at least 100
     max_junk: int = 100  # errors and idle commands until a message is accepted, then 421
@@ -50,6 +51,8 @@ def format_hello(
         "PIPELINING",
         f"SIZE {offer.max_size}",
         "8BITMIME",
+        "CHUNKING",
+        "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
     ]
     if offer.max_hold:
@@ -60,7 +63,7 @@ def format_hello(
     if offer.tls_available and not in_tls:
         lines.append("STARTTLS")
     if offer.auth_available and in_tls and not is_authenticated:
-        lines.append("AUTH PLAIN")
+        lines.append("AUTH PLAIN LOGIN")
     return Reply(250, "", tuple(lines))
 
 

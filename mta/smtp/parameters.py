@@ -4,7 +4,7 @@ One table a command: keyword → attribute and reader. An unknown keyword is 555
 a keyword given twice 501 5.5.4. Values of DSN parameters are kept as received (xtext), since they
 go on as they came; they are decoded here only to be sure that no control character hides in them.
 
-RFC 5321 §4.1.2 (syntax), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 3461 §4 and §5 (DSN), RFC 4954 §5
+RFC 5321 §4.1.2 (syntax), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 §3.4 (SMTPUTF8), RFC 3461 §4 and §5 (DSN), RFC 4954 §5
 (AUTH), RFC 4865 (FUTURERELEASE).
 """
 
@@ -98,6 +98,12 @@ def _read_hold_until(value: str) -> float:
     return datetime.fromisoformat(value.upper()).timestamp()
 
 
+def _read_smtputf8(value: str) -> bool:
+    if value:  # RFC 6531 §3.4: it has none
+        raise ValueError
+    return True
+
+
 def _read_auth(value: str) -> str:
     if value != "<>" and (not value or not is_xtext(value)):
         raise ValueError
@@ -128,6 +134,7 @@ OF_MAIL: Mapping[str, tuple[str, Reader]] = {
     "AUTH": ("auth_param", _read_auth),
     "HOLDFOR": ("hold_for", _read_hold_for),
     "HOLDUNTIL": ("hold_until", _read_hold_until),
+    "SMTPUTF8": ("utf8", _read_smtputf8),
 }
 OF_RCPT: Mapping[str, tuple[str, Reader]] = {
     "NOTIFY": ("notify", _read_notify),

@@ -162,6 +162,16 @@ class Wake:
         self.now = now
 
 
+class LookAgain:
+    """Queues that would be looked at until then must be looked at now."""
+
+    __slots__ = ("now", "until")
+
+    def __init__(self, now: float, until: float) -> None:
+        self.now = now
+        self.until = until
+
+
 class Prune:
     """Events up to this id have been read by everyone who must."""
 
@@ -203,6 +213,16 @@ class Close:
 
 
 Write = (
-    Accept | Answers | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | Prune
+    Accept
+    | Answers
+    | Settle
+    | Postpone
+    | Evict
+    | PutMeta
+    | HoldJob
+    | HoldEntries
+    | Wake
+    | LookAgain
+    | Prune
 )
 Operation = Write | Read | Close

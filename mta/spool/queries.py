@@ -106,6 +106,41 @@ SELECT json_group_array(json_array(domain, vmta, recipients, held, bytes, receiv
     FROM top t CROSS JOIN queue q ON q.id = t.queue
 )
 """
+# Domains and jobs: what is queued, by another name than the queue's. The message of the smallest number is the oldest.
+_GROUPS = {
+    "domain": """
+WITH part AS (
+    SELECT queue, count(*) AS n, 0 AS held, sum(size) AS bytes, min(message) AS oldest
+    FROM recipient WHERE held = 0 GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*), count(*), sum(size), min(message)
+    FROM recipient WHERE held = 1 GROUP BY queue
+), whole AS (
+    SELECT q.domain AS name, sum(n) AS recipients, sum(p.held) AS held, sum(bytes) AS bytes,
+           min(oldest) AS oldest, count(DISTINCT q.id) AS queues
+    FROM part p CROSS JOIN queue q ON q.id = p.queue GROUP BY q.domain
+)
+""",
+    "job": """
+WITH whole AS (
+    SELECT j.name, count(*) AS recipients, sum(r.held) AS held, sum(r.size) AS bytes,
+           min(r.message) AS oldest, count(DISTINCT r.queue) AS queues
+    FROM recipient r CROSS JOIN job j ON j.id = r.job GROUP BY r.job
+)
+""",
+}
+_GROUP_ROWS = """
+SELECT json_group_array(json_array(name, recipients, held, bytes, received_at, queues)) FROM (
+    SELECT w.*, coalesce((SELECT received_at FROM message WHERE number = w.oldest), 0) AS received_at
+    FROM whole w WHERE instr(name, ?) > 0 {order} LIMIT ?
+)
+"""
+_GROUP_ORDERS = {
+    "recipients": "ORDER BY recipients DESC, name",
+    "bytes": "ORDER BY bytes DESC, name",
+    "oldest": "ORDER BY oldest, name",
+    "name": "ORDER BY name",
+}
 _CHOSEN = """
 chosen AS MATERIALIZED (SELECT q.id FROM json_each(?) j CROSS JOIN queue q
     ON q.domain = j.value->>0 AND q.vmta = j.value->>1),"""
@@ -371,6 +406,11 @@ class Queries:
     def _queue_rows(self, text: str, bindings: tuple[object, ...]) -> list[QueueRow]:
         rows = decode_rows(fetch(self._cursor, text, bindings)[0][0])
         return [QueueRow(QueueKey(*names), *counts) for names, counts in map(_split_row, rows)]
+
+    def groups(self, kind: str, sort: str, match: str, limit: int) -> list[Row]:
+        """What is queued by domain or job: name, recipients, held, bytes, when the oldest came, queues."""
+        text = _GROUPS[kind] + _GROUP_ROWS.format(order=_GROUP_ORDERS[sort])
+        return decode_rows(fetch(self._cursor, text, (match, limit))[0][0])
 
     def paused_queues(self) -> list[QueueKey]:
         """The queues an operator stopped."""

@@ -78,6 +78,11 @@ UPDATE queue SET due = ? WHERE id IN (
     SELECT id FROM queue WHERE paused = 0 AND due IS NULL LIMIT 1000)
 """
 _UNPARK_CHUNK: Final = 1000
+# The others come in their own time, which is soon.
+_LOOK_AGAIN = """
+UPDATE queue SET due = ?2 WHERE id IN (
+    SELECT id FROM queue WHERE paused = 0 AND due > ?1 AND due <= ?3 LIMIT 10000)
+"""
 
 
 class QueueRef:
@@ -208,6 +213,12 @@ class QueueRows:
         """Some of the queues without a due time are due now: what was held in them may have been released."""
         self._cursor.execute(_UNPARK, (self._beyond(now),))
         self.parked = self._cursor.connection.changes() == _UNPARK_CHUNK
+        self.forget()
+
+    def look_again(self, now: float, until: float) -> None:
+        """What is due between now and then is due now, as far as it was not found already."""
+        beyond = self._beyond(now)
+        self._cursor.execute(_LOOK_AGAIN, (beyond, math.nextafter(beyond, math.inf), until))
         self.forget()
 
     def id_of(self, key: QueueKey) -> int:

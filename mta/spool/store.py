@@ -37,6 +37,7 @@ from mta.spool.ops import (
     Evict,
     HoldEntries,
     HoldJob,
+    LookAgain,
     Postpone,
     Prune,
     PutMeta,
@@ -300,6 +301,10 @@ class Spool:
     def evict(self, key: QueueKey, due: float | None) -> None:
         """The queue left memory: look at it again at `due`. None: nothing in it can become due; if it is empty, its row goes."""
         self._submit(Evict(key, due, self._seen_entry))
+
+    def look_again(self, now: float, within_s: float) -> None:
+        """What rests no longer than so on disk is looked at now; the caller then asks for due queues."""
+        self._submit(LookAgain(now, now + within_s))
 
     # Holds
 

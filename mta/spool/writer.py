@@ -15,6 +15,7 @@ from mta.spool.ops import (
     Evict,
     HoldEntries,
     HoldJob,
+    LookAgain,
     Postpone,
     Prune,
     PutMeta,
@@ -74,6 +75,7 @@ class Batch:
         "evicts",
         "holds",
         "jobs",
+        "looks",
         "metas",
         "postpones",
         "prunes",
@@ -91,6 +93,7 @@ class Batch:
         self.jobs: list[HoldJob] = []
         self.holds: list[HoldEntries] = []
         self.wakes: list[Wake] = []
+        self.looks: list[LookAgain] = []
         self.prunes: list[Prune] = []
         add = {
             Accept: self.accepts.append,
@@ -102,6 +105,7 @@ class Batch:
             HoldJob: self.jobs.append,
             HoldEntries: self.holds.append,
             Wake: self.wakes.append,
+            LookAgain: self.looks.append,
             Prune: self.prunes.append,
         }
         for operation in operations:
@@ -180,6 +184,8 @@ class Writer:
             self.queues.evict(batch.evicts, now)
         for meta in batch.metas:
             self._put_meta(meta)
+        for look in batch.looks:
+            self.queues.look_again(look.now, look.until)
         if self.queues.parked:
             self.queues.unpark(now)
         events, datas = _events_of(batch)

@@ -1,6 +1,6 @@
 """A22: reporting switched off under a Volume licence is a mistake of the configuration that names section 8.4 (C12).
 
-At the check, at the start, and at a reload, after which the server goes on as before. A guard that is told so reports all the same.
+At the check, at the start, and at a reload, after which the server goes on as before. A guard that is told so reports anyway.
 """
 
 from pathlib import Path

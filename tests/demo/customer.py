@@ -63,7 +63,10 @@ def build_product(place: Path, root: Path) -> Path:
     for name in ("mta", "licensing"):
         spec = find_spec(name)
         assert spec is not None and spec.origin is not None
-        shutil.copytree(Path(spec.origin).parent, place / name)
+        package = Path(spec.origin).parent
+        shutil.copytree(package, place / name)
+        for compiled in package.parent.glob("*__mypyc.*"):  # what a wheel's modules share
+            shutil.copy(compiled, place)
     shutil.copyfile(root, place / "licensing" / "root.json")
     return place
 

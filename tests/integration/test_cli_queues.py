@@ -4,6 +4,7 @@ One real server with queues that rest, retry, are paused and are empty. Issue: "
 config place each comes from".
 """
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -167,11 +168,11 @@ def test_retry_ends_a_backoff(sender: Sender, sluice: Cli) -> None:
             if each["what"].startswith("backoff")
         ]
         assert "421 4.3.2 not now" in wait["what"]
-        assert wait["until"] > time.time() + 3000
+        assert wait["until"] > time.time() + 1790
         assert domain in wait["place"]
         text = sluice.text("explain", name)
         assert "421 4.3.2 not now" in text
-        assert " in 5" in text or "in 1h" in text
+        assert re.search(r" in ([345][0-9]m|1h)", text)
         row = sluice.json("queue", "show", name)
         assert row["mode"] == "backoff"
         assert "421 4.3.2 not now" in row["reason"]
@@ -192,7 +193,7 @@ def test_explain_of_a_message_tells_each_recipient(sender: Sender, sluice: Cli, 
             if each["of"].endswith(f"-{number} to {recipient}") and "attempt" in each["what"]
         ]
         assert "450 4.2.1 not now" in wait["what"]
-        assert wait["until"] > time.time() + 3000
+        assert wait["until"] > time.time() + 1790
     assert f"y@{domain}" in sluice.text("explain", str(number))
 
 

@@ -68,7 +68,7 @@ def test_a_refusal_of_us_rests_the_queue_and_explain_tells_all(
             each for each in sender.waits(f"{domain}/default") if each["what"].startswith("backoff")
         ]
         assert reply.decode().strip()[:12] in wait["what"]
-        assert 3000 < wait["until"] - time.time() <= 3600
+        assert 1790 < wait["until"] - time.time() <= 3600
         assert f'domain."{domain}"' in wait["place"] or f"domain.{domain}" in wait["place"]
         assert str(sender.server.config) in wait["place"]
         # A message of the queue waits for the same.
@@ -91,9 +91,9 @@ def test_the_rest_grows_with_each_refusal_and_ends_with_success(sender: Sender) 
         script.refuses = False
         host.wait_for(messages=1)
         gaps = [b - a for a, b in zip(script.times, script.times[1:], strict=False)]
-        assert gaps[0] < gaps[1] < gaps[2]
-        assert 0.2 < gaps[0] < 0.7
-        assert 0.8 < gaps[2] < 1.9
+        assert gaps[0] < gaps[2]
+        assert 0.1 < gaps[0] < 0.7
+        assert 0.45 < gaps[2] < 1.9
         wait_until(lambda: not sender.waits(f"{domain}/default"))
         # The next failure begins small again.
         script.times.clear()

@@ -126,3 +126,24 @@ def test_the_numbers_of_three_messages_are_those_of_three_messages(
     assert page["sluice_commit_operations_sum"][0].value >= 3
     queues = {each.labels["queue"]: each.value for each in page["sluice_queue_recipients"]}
     assert queues["named.example/default"] == 1 and "other" in queues
+
+
+def test_two_workers_and_the_follower_stand_on_one_page(tmp_path: Path) -> None:
+    port = free_port()
+    more = f'[metrics]\naddress = "127.0.0.1:{port}"'
+    with Host() as host:
+        default = f'hosts = ["127.0.0.1:{host.port}"]'
+        with running(tmp_path, default=default, more=more, server="workers = 2") as daemon:
+            for number in range(4):
+                with smtplib.SMTP("127.0.0.1", daemon.port, timeout=10) as client:
+                    client.sendmail(
+                        "a@x.example", [f"{number}@y.example"], "Subject: x\r\n\r\nx\r\n"
+                    )
+            daemon.wait_for(delivered=4)
+            page = samples_of(scraped(port))
+            assert scraped(port, "/healthz").count("takes mail") == 2
+    assert {each.labels["worker"] for each in page["sluice_commit_seconds_count"]} == {"0", "1"}
+    assert sum(each.value for each in page["sluice_delivery_seconds_count"]) == 4
+    assert sum(each.value for each in page["sluice_attempts_by_site_total"]) == 4
+    (lag,) = page["sluice_follower_lag_seconds"]
+    assert lag.labels == {"follower": "accounting.main"} and lag.value < 60

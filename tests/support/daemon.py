@@ -115,7 +115,7 @@ class Daemon:
         return (self.place / "server.log").read_text(errors="replace")
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it; returns once the control socket answers."""
+        """Start it; returns once the control socket answers. One that does not come up is ended."""
         with (self.place / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "run", "--config", str(self.config)],
@@ -126,7 +126,11 @@ class Daemon:
                 stderr=log,
             )
         if wait:
-            self.wait_until_up()
+            try:
+                self.wait_until_up()
+            except BaseException:
+                self.kill()
+                raise
 
     def wait_until_up(self) -> None:
         """Wait for the control socket. Raises AssertionError with the log if it does not come."""

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mta.control.archive import Page, Parcel, Taken
 from mta.model.envelope import QueueKey
+from mta.policy.orders import Order
 from mta.spool.words import Filter
 
 Row = dict[str, Any]
@@ -110,6 +112,31 @@ class Face:
         await self._answer("delete")
         return len(self.listed)
 
+    async def groups(self, *, kind: str, sort: str, match: str) -> list[Row]:
+        await self._answer(f"groups {kind} {sort} {match}")
+        rows = []
+        for row in self.table:
+            names = ("recipients", "held", "size_bytes", "oldest_at")
+            of = {name: row[name] for name in names}
+            rows.append({"name": row["domain"], "queues": 1, **of})
+        return rows
+
+    async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
+        await self._answer("export page")
+        return Page(0, [], None)
+
+    async def export_part(self, spool: int, message: int, offset: int) -> bytes | None:
+        await self._answer("export part")
+        return None
+
+    async def imported(self, ids: list[str]) -> list[str]:
+        await self._answer("imported")
+        return []
+
+    async def import_messages(self, parcels: list[Parcel]) -> list[Taken]:
+        await self._answer("import")
+        return [Taken(each.id) for each in parcels]
+
     async def hold(self, which: Filter, reason: str) -> int:
         await self._answer(f"hold {reason}")
         return len([row for row in self.listed if not row.get("held")])
@@ -121,6 +148,17 @@ class Face:
     async def retry_messages(self, which: Filter) -> int:
         await self._answer("retry messages")
         return len(self.listed)
+
+    async def trace_begin(self, queues: list[tuple[str, str]]) -> int:
+        await self._answer(f"trace {queues}")
+        return 1
+
+    async def trace_read(self, number: int) -> tuple[list[Row], int] | None:
+        await self._answer(f"trace read {number}")
+        return ([{"at": 1.0, "text": "hello"}], 0) if number else None
+
+    async def trace_end(self, number: int) -> None:
+        await self._answer(f"trace end {number}")
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
@@ -161,6 +199,21 @@ class FaultyFace(Face):
 
 class ServerFake:
     """The server as a whole."""
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[str, str, str], Order] = {}
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        return {"server": {"hostname": '"a.example"'}}
+
+    def orders(self) -> list[Order]:
+        return list(self._orders.values())
+
+    async def give_orders(self, orders: Sequence[Order]) -> None:
+        self._orders.update({each.subject: each for each in orders})
+
+    async def recall_orders(self, subjects: Sequence[tuple[str, str, str]]) -> int:
+        return sum(self._orders.pop(each, None) is not None for each in subjects)
 
     async def status(self) -> Row:
         followers = [

@@ -51,6 +51,7 @@ class LicenceServer:
         self.quota, self.block = quota, block
         self.rows: dict[str, NodeRow] = {}
         self.faults: list[str] = []
+        self.roots_asked: list[int] = []
         self.is_down = False
         self.requests: list[tuple[str, bytes]] = []
         self.reports: list[model.UsageReport] = []
@@ -66,6 +67,7 @@ class LicenceServer:
         app.router.add_post("/v1/activations", self._activate)
         app.router.add_delete("/v1/activations/{id}", self._release)
         app.router.add_get("/healthz", self._health)
+        app.router.add_get("/v1/trust/{number}.root.json", self._root)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -86,6 +88,12 @@ class LicenceServer:
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response(text="ok")
+
+    async def _root(self, request: web.Request) -> web.Response:
+        self.roots_asked.append(number := int(request.match_info["number"]))
+        if number > len(self.vendor.roots):
+            return web.Response(status=404)
+        return web.Response(body=encode_envelope(self.vendor.roots[number - 1]))
 
     async def _activate(self, request: web.Request) -> web.Response:
         body = await request.read()

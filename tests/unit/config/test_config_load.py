@@ -125,7 +125,7 @@ def test_a_hostname_and_a_listener_are_enough_and_the_rest_is_safe(write) -> Non
     assert listener.vmta == "default"
     assert list(settings.vmtas) == ["default"]
     assert [w.text for w in settings.warnings if w.key.startswith("listener")] == [
-        "nobody may send here: neither relay_from nor auth_users is set"
+        "nobody may send here: set relay_from, auth_users or relay_certificates"
     ]
 
 
@@ -343,6 +343,18 @@ def test_a_hostname_without_a_dot_is_for_the_lab_only(write) -> None:
         ("address = '[::]:25'\nmax_recipients = 99", "max_recipients: must be 100 or more"),
         ("address = '[::]:25'\njob_header = 'X Job'", "job_header: must be the name of a header"),
         ("address = '[::]:25'\ntls = 'starttls'", " TLS needs tls_cert and tls_key; tls_cert is"),
+        (
+            "address = '[::]:25'\nrelay_certificates = ['a.example']",
+            "relay_certificates: no certificate",
+        ),
+        (
+            "address = '[::]:25'\ntls_client = 'required'",
+            "tls_client: no certificate could be shown",
+        ),
+        (
+            "address = '127.0.0.1:26'\nproxy_from = ['127.0.0.5']\nrelay_from = ['0.0.0.0/0']",
+            "relay_from: 0.0.0.0/0 lets the whole Internet",
+        ),
         ("address = '[::]:25'\ntls_cert = 'c.pem'", " TLS needs tls_cert and tls_key; tls_key is"),
     ],
 )

@@ -189,8 +189,19 @@ def test_quotas_count_a_user_wherever_it_comes_from_and_others_by_source() -> No
     of_bob = admission.message_quotas(a_peer(LISTED, "bob"))
     assert of_bob == admission.message_quotas(a_peer(STRANGER, "bob"))
     assert admission.recipient_quotas(a_peer(STRANGER, "bob")) == (
-        ("in:recipients|127.0.0.1:25|user:bob|day", Rate(7, 86_400.0)),
+        ("in:recipients|user:bob|day", Rate(7, 86_400.0)),
     )
+
+
+def test_a_user_is_counted_over_all_listeners_and_a_stranger_is_not_counted() -> None:
+    one = Admission(a_listener(max_messages_per_day=7), frozenset())
+    other = Admission(ListenerRules("127.0.0.1:587", max_messages_per_day=9), frozenset())
+    bob = a_peer(STRANGER, user="bob")
+    assert [key for key, _ in one.message_quotas(bob)] == [
+        key for key, _ in other.message_quotas(bob)
+    ]
+    assert one.message_quotas(a_peer(STRANGER)) == ()
+    assert len(one.message_quotas(a_peer(LISTED))) == 1
 
 
 def test_a_user_cannot_pose_as_a_source() -> None:
