@@ -15,7 +15,14 @@ from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
-from mta.config.secrets import check_authorities, check_certificate, read_dkim_key, read_users
+from mta.config.secrets import (
+    check_authorities,
+    check_certificate,
+    read_certificates,
+    read_dkim_key,
+    read_password,
+    read_users,
+)
 from mta.config.sections import Sections
 from mta.config.senders import DEFAULT_VMTA, check_sender
 from mta.follow.records import COLUMNS, columns_for
@@ -24,6 +31,7 @@ from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
     AccountingRules,
+    AuthRules,
     ClientCertificate,
     DkimRules,
     LicenseRules,
@@ -51,7 +59,7 @@ def build_server(sections: Sections, report: Report) -> ServerRules:
     section = sections.server
     if section is None:
         return ServerRules(hostname="", spool_dir="")
-    values = section.model_dump()
+    values = dict(section)  # not model_dump: a Rate would become a plain tuple
     for name in ("spool_dir", "control_socket"):
         values[name] = _path(values[name], ("server", name), report)
     if "." not in section.hostname and not section.lab:
@@ -126,8 +134,28 @@ def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
             text = f"stands in [{layers[target].place.section}] already, written differently"
             report.problem(path, text)
             continue
-        layers[target] = Layer(report.place(path), _set_values(section))
+        values = _set_values(section)
+        if section.auth is not None:
+            values["auth"] = _auth(path, section, report)
+        layers[target] = Layer(report.place(path), values)
     return layers
+
+
+def _auth(path: LayerPath, section: QueueSection, report: Report) -> AuthRules:
+    found, key = section.auth, (*path, "auth")
+    if not section.hosts:
+        text = "needs hosts in the same section: a password is for hosts you name"
+        report.problem(key, text)
+    if not found.user or not found.user.isprintable():
+        report.problem((*key, "user"), "must be a user name")
+    password_file = _path(found.password_file, (*key, "password_file"), report)
+    ca_file = _path(found.ca_file, (*key, "ca_file"), report)
+    return AuthRules(
+        found.user,
+        read_password(Path(password_file), (*key, "password_file"), report),
+        found.tls,
+        read_certificates(Path(ca_file), (*key, "ca_file"), report) if ca_file else "",
+    )
 
 
 def _normalised(path: LayerPath, report: Report) -> LayerPath | None:

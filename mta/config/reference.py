@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from mta.config.kinds import LIMIT_FORM, RATE_FORM, UNLIMITED, Form, format_value
 from mta.config.schema import (
     AccountingSection,
+    AuthSection,
     DkimSection,
     DnsSection,
     LicenseSection,
@@ -149,6 +150,8 @@ def render_page() -> str:
             parts += ["Any key of `[default]` may stand here too.", ""]
         parts += _table(_own_fields(model))
         if model is QueueSection:
+            parts += ["### `auth`", "", _doc(AuthSection), ""]
+            parts += _table(iter(AuthSection.model_fields.items()))
             parts += ["### `timeouts`", "", _doc(TimeoutsSection), ""]
             parts += _table(iter(TimeoutsSection.model_fields.items()), are_examples_defaults=True)
     return "\n".join(parts).rstrip("\n") + "\n"

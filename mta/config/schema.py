@@ -44,6 +44,7 @@ from mta.config.kinds import (
 from mta.model.units import format_duration
 from mta.policy.rules import (
     AccountingRules,
+    AuthTls,
     BareNewline,
     ClientCertificate,
     DkimRules,
@@ -52,6 +53,7 @@ from mta.policy.rules import (
     ListenerTls,
     LoggingRules,
     MetricsRules,
+    Notices,
     PoolRules,
     SelectionRules,
     ServerRules,
@@ -152,6 +154,24 @@ class ServerSection(Section):
     )
     shutdown_timeout: Duration = _key(
         _SERVER.shutdown_timeout, "How long running sessions may finish when the server stops."
+    )
+    notices: Notices = _key(
+        _SERVER.notices,
+        'Whether the sender of a message is told by mail that it failed or expired: "send" or "never". The accounting '
+        "tells you of every failure. Bulk mail wants no notices besides: a list with 100,000 dead addresses would send as many "
+        'to its return path. With "send" the greeting offers DSN (RFC 3461), and NOTIFY, RET and ENVID are obeyed.',
+    )
+    notice_delay: Duration = _key(
+        _SERVER.notice_delay,
+        "How long the failures of one message are gathered before its sender gets a notice of all of them.",
+    )
+    notice_rate: RateLimit = _key(
+        _SERVER.notice_rate,
+        "How many notices one sender may get in a time, from one worker. Of what fails beyond it only the accounting tells.",
+    )
+    notice_size: Size = _key(
+        _SERVER.notice_size,
+        "How large a message may be to be returned whole where RET=FULL asks for it; of others the header is returned.",
     )
     watchdog_timeout: PositiveDuration = _key(
         _SERVER.watchdog_timeout,
@@ -287,6 +307,11 @@ class ListenerSection(Section):
         "The header field in which a message may name its job, your label for a campaign. It is "
         "removed, and stands in the accounting records.",
     )
+    max_hold: Duration = _key(
+        _LISTENER.max_hold,
+        "How far ahead a message may set the time of its delivery: in a field `X-Deliver-After` (RFC 3339 or Unix time; it is "
+        "removed) or with FUTURERELEASE (RFC 4865). Expiry counts from that time. 0: no message may.",
+    )
 
 
 class DnsSection(Section):
@@ -322,6 +347,29 @@ class TimeoutsSection(Section):
     )
     rset: PositiveDuration = _step(Step.RSET, "for the answer to RSET")
     quit: PositiveDuration = _step(Step.QUIT, "for the answer to QUIT")
+
+
+class AuthSection(Section):
+    """How to log in at the `hosts` of the same section, with PLAIN, LOGIN or CRAM-MD5. A refused login is our mistake, not the
+    recipient's: mail waits. The password is used for no other hosts, and never shown.
+    """
+
+    user: str = _key(..., "The user name.", example='"relay@example.com"')
+    password_file: FilePath = _key(
+        ...,
+        "A file with the password in its first line, that others cannot read. It is read at start and at a reload.",
+        example='"/etc/sluice/smarthost.password"',
+    )
+    tls: AuthTls = _key(
+        AuthTls.VERIFIED,
+        'What a host must show first: "verified" (TLS, and a certificate for the name in `hosts`), "encrypted" (TLS, whoever it '
+        'is) or "none". With "none" CRAM-MD5 is preferred, and the password may go in the clear.',
+    )
+    ca_file: FilePath = _key(
+        "",
+        "Certificates, as a PEM file, to believe besides the system's.",
+        example='"/etc/sluice/tls/smarthost-ca.pem"',
+    )
 
 
 class QueueSection(Section):
@@ -363,6 +411,11 @@ class QueueSection(Section):
         "Deliver to these hosts, in this order, instead of asking for MX records: `host`, "
         "`host:port`, `[2001:db8::1]:port`. An empty list asks for MX again.",
         example='["127.0.0.1:2600"]',
+    )
+    auth: AuthSection = _key(
+        None,
+        "How to log in at these `hosts`; it counts for the `hosts` of the same section only.",
+        example='{ user = "relay@example.com", password_file = "/etc/sluice/smarthost.password" }',
     )
     port: Port = _key(None, "The port to deliver to.")
     idle_timeout: Duration = _key(

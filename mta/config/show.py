@@ -19,7 +19,7 @@ from mta.config.schema import (
 )
 from mta.model.envelope import QueueKey
 from mta.model.units import Rate, format_duration
-from mta.policy.rules import Place
+from mta.policy.rules import AuthRules, Place
 
 # Section header → key → value as TOML.
 Shown = dict[str, dict[str, str]]
@@ -121,6 +121,8 @@ def _rules(rules: Any) -> dict[str, str]:
 def plain(value: Any) -> Any:
     """A value for JSON: rates and networks as text, tuples as lists; durations stay seconds."""
     match value:
+        case AuthRules():  # never its password
+            return {"user": value.user, "tls": str(value.tls)}
         case Rate() | IPv4Network() | IPv6Network():
             return str(value)
         case Mapping():

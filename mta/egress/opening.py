@@ -17,11 +17,12 @@ from mta.egress.session import Facts, Manners, OutboundSession, Owner
 from mta.egress.transaction import Transaction
 from mta.io.connect import Patience, open_connection
 from mta.io.deadlines import Deadlines
+from mta.io.tls import verifying_context
 from mta.metrics.timings import Timings
 from mta.model.envelope import Entry
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
-from mta.policy.rules import QueuePolicy, Tls, VmtaRules
+from mta.policy.rules import AuthTls, QueuePolicy, Tls, VmtaRules
 from mta.queue.actions import Candidate, Route
 
 BROKEN_TLS_S = 3600.0
@@ -89,12 +90,7 @@ class Opener:
             source = self._source(vmta, candidate)
             if source == "":
                 continue
-            manners = Manners(
-                vmta.ehlo_name or self._hostname,
-                self._tls_for(policy, candidate),
-                policy.timeouts,
-                self._context,
-            )
+            manners = self._manners(policy, vmta, candidate)
             result = await self._try(
                 number, candidate, manners, source, route.site, patience, attach
             )
@@ -108,6 +104,15 @@ class Opener:
                 return result
             last = result
         return last
+
+    def _manners(self, policy: QueuePolicy, vmta: VmtaRules, candidate: Candidate) -> Manners:
+        tls, context, auth = self._tls_for(policy, candidate), self._context, policy.auth
+        if auth is not None and auth.tls is not AuthTls.NONE:
+            tls = Tls.REQUIRE
+            if auth.tls is AuthTls.VERIFIED:
+                context = verifying_context(auth.ca_pem)
+        ehlo_name = vmta.ehlo_name or self._hostname
+        return Manners(ehlo_name, tls, policy.timeouts, context, auth)
 
     async def _try(
         self,

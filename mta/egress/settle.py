@@ -48,7 +48,10 @@ class Settler:
         on_change: Callable[[], None],
         timings: Timings | None = None,
         named_sites: Container[str] = (),
+        owes_notice: Callable[[Entry], bool] = lambda _entry: False,
     ) -> None:
+        """`owes_notice`: whether the sender is to be told that this entry failed."""
+        self._owes_notice = owes_notice
         self.named_sites = named_sites  # those of the configuration; a reload brings others
         self._timings = timings or Timings()
         self._scheduler = scheduler
@@ -88,7 +91,10 @@ class Settler:
             self._loop.call_soon(self._flush)
         self._unsettled += 1
         event = self._event(entry, outcome, decision, facts, now)
-        self._batch.append((entry, Settlement(entry, decision.due, event)))
+        settlement = Settlement(entry, decision.due, event)
+        if event.kind == "b":
+            settlement.owes_notice = self._owes_notice(entry)
+        self._batch.append((entry, settlement))
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []

@@ -20,6 +20,7 @@ from mta.policy.admission import (
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
     TOO_MANY_OF_AN_HOUR,
+    TWO_TIMES,
     Admission,
     Peer,
     Quota,
@@ -190,6 +191,8 @@ class Gate:
         """May this client send now, and this sender?"""
         admission = client.admission
         refusal = self._house.refusal() or admission.check_mail(mail.sender, mail.domain, mail.size)
+        if refusal is None and (mail.hold_for or mail.hold_until):
+            refusal = self._check_hold(admission, mail)
         if refusal is not None:
             answered(refusal)
             return
@@ -206,11 +209,26 @@ class Gate:
             return
         self._count(admission.recipient_quotas(peer), TOO_MANY_OF_AN_HOUR, answered)
 
+    def _check_hold(self, admission: Admission, mail: MailFrom) -> Reply | None:
+        """RFC 4865: one time of delivery, no further ahead than was offered."""
+        if mail.hold_for and mail.hold_until:
+            return TWO_TIMES
+        now = self._clock.now()
+        found = admission.release_at(release_wanted(mail, now, self._clock.wall()), now)
+        return found if isinstance(found, Reply) else None
+
     def _count(self, quotas: Sequence[Quota], full: Reply, answered: Answered) -> None:
         if not quotas:
             answered(None)
             return
         self._governor.quotas(quotas, lambda granted: answered(None if granted else full))
+
+
+def release_wanted(mail: MailFrom, now: float, wall: float) -> float:
+    """When the sender wants it to go, by the worker's clock (`now`; theirs shows `wall`); 0.0: at once."""
+    if mail.hold_for:
+        return now + mail.hold_for
+    return now + mail.hold_until - wall if mail.hold_until else 0.0
 
 
 def _failed_login(client: Client, user: str, reply: Reply) -> Reply:

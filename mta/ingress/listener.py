@@ -34,6 +34,8 @@ logger = structlog.get_logger()
 # A proxy sends its header with its first packet; that one may be lost and sent again (the PROXY protocol, §2: at least 3 s).
 PROXY_TIMEOUT_S = 10.0
 
+MAX_HOLD = 999_999_999  # RFC 4865 §3: nine digits
+
 PROXIES_ONLY = a_reply(554, "5.7.1", "Only the proxies of this server may connect here")
 
 
@@ -49,8 +51,9 @@ class Listener:
         context: ssl.SSLContext | None,
         vmtas: Container[str],
         selection: SelectionRules = SelectionRules(),
+        dsn: bool = False,
     ) -> None:
-        """`vmtas`: the names of all virtual MTAs and pools."""
+        """`vmtas`: the names of all virtual MTAs and pools. `dsn`: senders are told of failures."""
         self.rules = rules
         self.admission = Admission(rules, vmtas, selection)
         self.context = context
@@ -63,6 +66,8 @@ class Listener:
             tls_required=rules.tls_client is ClientCertificate.REQUIRED,
             auth_available=bool(rules.users),
             max_recipients=rules.max_recipients,
+            max_hold=min(int(rules.max_hold), MAX_HOLD),
+            dsn=dsn,
             normalize=rules.bare_newline is BareNewline.NORMALIZE,
         )
 

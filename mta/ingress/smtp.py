@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from mta.ingress.gate import Client, Gate
+from mta.ingress.gate import Client, Gate, release_wanted
 from mta.ingress.intake import Arrival, Intake, Submission
 from mta.ingress.listener import Listener, read_preface
 from mta.ingress.refusals import RefusalLog
@@ -356,7 +356,7 @@ class SmtpConnection(asyncio.Protocol):
     def _take_hello(self, event: Hello) -> None:
         self._client.name = event.name
         self._forget_transaction()
-        self._session.reply(self._session.hello_reply())
+        self._session.reply(self._session.hello_reply(self._service.intake.clock.wall()))
 
     def _take_start_tls(self, event: StartTls) -> None:
         del event
@@ -452,6 +452,7 @@ class SmtpConnection(asyncio.Protocol):
         mail, client = self._mail, self._client
         assert mail is not None
         self._data_started = self._loop.time()
+        clock = self._service.intake.clock
         self._arrival = self._service.intake.begin(
             Submission(
                 client.admission,
@@ -464,6 +465,7 @@ class SmtpConnection(asyncio.Protocol):
                 local_ip=client.local_ip,
                 source_name=client.name,
                 protocol=self._session.protocol,
+                release_at=release_wanted(mail, clock.now(), clock.wall()),
                 utf8=mail.utf8,
             )
         )

@@ -5,6 +5,7 @@ client role are never kept.
 """
 
 import ssl
+from functools import lru_cache
 
 
 def server_context(
@@ -20,6 +21,16 @@ def server_context(
     if client_ca:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if client_required else ssl.CERT_OPTIONAL
+    return context
+
+
+@lru_cache(maxsize=100)  # configurations have a few
+def verifying_context(ca_pem: str) -> ssl.SSLContext:
+    """For a host that must prove its name; `ca_pem`: certificates to believe besides the system's. Raises ssl.SSLError."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_pem:
+        context.load_verify_locations(cadata=ca_pem)
     return context
 
 

@@ -65,6 +65,10 @@ class Counts:
     expired: int = _count("Recipients given up because their time ran out.")
     deleted: int = _count("Recipients deleted by an administrator.")
     queues_deferred: int = _count("Failures of a connection, a site or DNS that postponed a queue.")
+    notices: int = _count("Notices of failed mail written to senders.")
+    notices_waived: int = _count(
+        "Messages of whose failures nobody was told: their sender's notices are beyond the limit."
+    )
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009
     deferrals_by_category: dict[str, int] = _count_by("category", "Deferred attempts, by category.")  # noqa: RUF009

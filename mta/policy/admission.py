@@ -15,10 +15,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from mta.model.address import is_domain
 from mta.model.reply import Reply, a_reply
 from mta.model.units import Rate
+from mta.policy import schedule
 from mta.policy.rules import Demand, ListenerRules, SelectionRules, UnknownVmta
 
 Quota = tuple[str, Rate]  # governor token key, and how many an hour or a day
 
+PRIORITY_HEADER = b"x-priority-class"
 SOURCE_PREFIX_V6 = 64  # one customer's network: single IPv6 addresses cost an attacker nothing
 HOUR_S, DAY_S = 3600.0, 86_400.0
 
@@ -35,6 +37,12 @@ BAD_SENDER = a_reply(553, "5.1.7", "Sender address is not valid")
 LITERAL_SENDER = a_reply(550, "5.1.7", "Address literals are not accepted")
 BAD_RECIPIENT = a_reply(553, "5.1.3", "Recipient address is not valid")
 LITERAL_RECIPIENT = a_reply(550, "5.1.2", "Address literals are not accepted")
+# RFC 4865 §4: a time beyond what EHLO offered is refused as a parameter.
+TOO_FAR_AHEAD = a_reply(501, "5.5.4", "The time of delivery is further ahead than EHLO allows")
+NO_HOLD = a_reply(555, "5.5.4", "No time of delivery can be set here")
+TWO_TIMES = a_reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+BAD_TIME = a_reply(550, "5.6.0", "X-Deliver-After is no time like 2026-12-24T18:00:00Z")
+BAD_PRIORITY = a_reply(550, "5.6.0", "X-Priority-Class is neither high, normal nor low")
 SOURCE_ROUTE = a_reply(553, "5.1.3", "Source routes are not accepted")
 
 
@@ -78,6 +86,8 @@ class Admission:
         self.control_fields = (
             rules.vmta_header.lower().encode(),
             rules.job_header.lower().encode(),
+            schedule.HEADER,
+            PRIORITY_HEADER,
         )
 
     def peer(self, address: str) -> Peer:
@@ -148,6 +158,16 @@ class Admission:
         if day is not None:
             quotas.append((f"{name}|day", Rate(day, DAY_S)))
         return tuple(quotas)
+
+    # When it may go
+
+    def release_at(self, wanted: float, now: float) -> float | Reply:
+        """When a message may go whose sender wants it to go at `wanted`, 0.0 for now; or the refusal."""
+        if wanted <= now:
+            return 0.0
+        if wanted - now > self.rules.max_hold:
+            return TOO_FAR_AHEAD if self.rules.max_hold else NO_HOLD
+        return wanted
 
     # What may be said
 

@@ -179,6 +179,9 @@ class Book:
                 else:
                     values[name] = value
                 places[name] = layer.place_of(name)
+        # A password is for the hosts it stands beside, and for no others that a narrower place names.
+        if "auth" in values and places["auth"] != places.get("hosts"):
+            del values["auth"], places["auth"]
         if site:
             for name in SHARED:
                 _split_shared(name, of_domain, of_site, values, places)
@@ -286,6 +289,9 @@ class Book:
             elif name.startswith("domain_"):
                 if name in policy.places:
                     rows.append((name, value, policy.places[name]))
+            elif name == "auth":
+                if value is not None:
+                    rows.append((name, str(value), policy.places[name]))
             elif name != "places" and (name != "stopped" or value):
                 rows.append((name, value, policy.places.get(name, BUILT_IN)))
         return rows

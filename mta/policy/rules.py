@@ -31,6 +31,13 @@ class ListenerTls(StrEnum):
     IMPLICIT = "implicit"
 
 
+class Notices(StrEnum):
+    """Whether senders are told by mail of what could not be delivered."""
+
+    SEND = "send"
+    NEVER = "never"
+
+
 class ClientCertificate(StrEnum):
     """Whether a client must show a certificate of `tls_client_ca`, or may."""
 
@@ -50,6 +57,27 @@ class UnknownVmta(StrEnum):
 
     REJECT = "reject"
     IGNORE = "ignore"
+
+
+class AuthTls(StrEnum):
+    """What a host must show before it hears a password."""
+
+    VERIFIED = "verified"
+    ENCRYPTED = "encrypted"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRules:
+    """How to log in at the `hosts` of the same section."""
+
+    user: str
+    password: str = field(repr=False)
+    tls: AuthTls = AuthTls.VERIFIED
+    ca_pem: str = field(default="", repr=False)  # to believe besides the system's certificates
+
+    def __str__(self) -> str:
+        return f"as {self.user}, TLS {self.tls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +114,7 @@ class QueuePolicy:
     retry: tuple[float, ...] = (600.0, 1200.0, 3600.0)
     expire_after: float = 388_800.0  # 4d12h
     hosts: tuple[str, ...] = ()  # instead of MX: "host", "host:port", "[v6]:port"
+    auth: AuthRules | None = None  # only ever with the `hosts` of its own section
     port: int = 25
     idle_timeout: float = 5.0
     connect_timeout: float = 30.0
@@ -174,6 +203,7 @@ class ListenerRules:
     vmta_header_from: tuple[str, ...] = ("*",)  # the users whose header is heard; "*": all
     unknown_vmta: UnknownVmta = UnknownVmta.REJECT
     job_header: str = "X-Job"
+    max_hold: float = 604_800.0  # how far ahead a release time may lie; 0: none may be set
     place: Place = BUILT_IN
 
 
@@ -198,6 +228,10 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
+    notices: Notices = Notices.NEVER
+    notice_delay: float = 60.0
+    notice_rate: Rate | None = Rate(100, 3600.0)  # noqa: RUF009  # a NamedTuple never changes
+    notice_size: int = 65_536
     watchdog_timeout: float = (
         30.0  # a process that is silent for so long is ended and started again
     )

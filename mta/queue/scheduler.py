@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.envelope import NOTICE, Entry, Message, Priority, QueueKey
 from mta.model.outcome import Deferred, Delivered, Failed, Outcome
 from mta.policy.retry import is_expired, retry_delay
 from mta.queue import actions
@@ -27,6 +27,7 @@ from mta.queue.answers import EXPIRED, GONE, Batch, Decision, Wait
 from mta.queue.connecting import Connecting
 from mta.queue.explain import explain_evicted, explain_queue, explain_stopped
 from mta.queue.memory import Options
+from mta.queue.priority import HIGH_ROOM, HIGH_SHARE, MAX_JUMPS
 from mta.queue.purse import Purse
 from mta.queue.queue import Connection, Disk, PolicySource, Queue, entry_id
 from mta.queue.trouble import EXPIRY_STATUS, is_of_the_queue
@@ -127,6 +128,8 @@ class Scheduler(Connecting):
                 queue.note_due(entry.due)
                 self._mark(queue)
                 continue
+            if entry.message.priority and self._add_by_class(queue, entry):
+                continue
             # Behind what waits on disk, not before it: or sustained intake would starve the old.
             if queue.disk is Disk.MORE or len(queue.known) >= self._window:
                 queue.note_left_behind()
@@ -140,6 +143,28 @@ class Scheduler(Connecting):
             queue.push(entry)
             if queue.idle or queue.groups > queue.enough:
                 self._mark(queue)
+
+    def _add_by_class(self, queue: Queue, entry: Entry) -> bool:
+        """An entry of high priority passes others, one of low makes way; False: it takes its place like any other.
+
+        What passes is bounded by what others send meanwhile, so that they always go on (`mta.queue.priority`).
+        """
+        ready = queue.ready
+        if entry.message.priority is Priority.LOW:
+            if not ready or ready[-1].message is entry.message:
+                return False
+            queue.note_left_behind()  # it comes by its share, with the next that are read
+            return True
+        number = entry_id(entry)
+        if not queue.jumps or len(queue.known) >= self._window + HIGH_ROOM:
+            return False
+        if number not in queue.known:
+            queue.jumps -= 1
+            queue.known.add(number)
+            queue.push_ahead(entry)
+            if queue.idle or queue.groups > queue.enough:
+                self._mark(queue)
+        return True
 
     def upcoming(self, connection: int, limit: int) -> list[Message]:
         """What this connection's queue would send next: the messages of at most so many entries, each once."""
@@ -183,6 +208,8 @@ class Scheduler(Connecting):
             self._wake(conn)
         conn.served += 1
         queue.begun += 1
+        if queue.jumps < MAX_JUMPS and not ready[0].message.priority:
+            queue.jumps = min(queue.jumps + HIGH_SHARE, MAX_JUMPS)
         flying = queue.flying
         entry = ready.popleft()
         message = entry.message
@@ -201,7 +228,7 @@ class Scheduler(Connecting):
             flying[entry] = conn
         if queue.attempt_rates:
             self._use_tokens(queue, len(entries), now)
-        if purse is not None:
+        if purse is not None and message.source_kind != NOTICE:
             purse.take(len(entries))
         if not ready:
             queue.groups = 0

@@ -66,6 +66,8 @@ class WorkerFront:
                 "deferred": counts.deferred,
                 "bounced": counts.bounced,
                 "expired": counts.expired,
+                "notices": counts.notices,
+                "notices_waived": counts.notices_waived,
                 "last_minute_in": messages_in,
                 "last_minute_delivered": delivered,
                 "connections_in": len(worker.smtp.connections),
@@ -249,6 +251,9 @@ class WorkerFront:
                 if listed.held:
                     what = f"held: {listed.hold_reason}"
                     rows.append({"what": what, "of": name, "until": None, "place": ""})
+                elif not entry.attempts and entry.message.release_at > now:
+                    text = "scheduled: its sender set a time before which it is not sent"
+                    rows.append({"what": text, "of": name, "until": entry.due, "place": ""})
                 elif entry.due > now:
                     last = f"; last answer: {listed.reply}" if listed.reply else ""
                     text = f"next attempt is number {entry.attempts + 1}{last}"

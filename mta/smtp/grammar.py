@@ -104,6 +104,8 @@ class MailFrom:
     ret: str = ""  # "", "FULL" or "HDRS"
     envid: str = ""  # xtext
     auth_param: str = ""  # xtext or "<>"; read, and not believed
+    hold_for: int = 0  # seconds (RFC 4865); 0: not given
+    hold_until: float = 0.0  # seconds since the epoch (RFC 4865); 0.0: not given
     utf8: bool = False  # SMTPUTF8: addresses and header may be UTF-8
 
 

@@ -484,14 +484,15 @@ class ServerSession:
         self._say(format_greeting(self.offer))
         self._enter(State.STRANGER)
 
-    def hello_reply(self) -> Reply:
-        """The positive answer to the Hello that waits: our name, and to EHLO what we offer now."""
+    def hello_reply(self, wall: float = 0.0) -> Reply:
+        """The positive answer to the Hello that waits: our name, and to EHLO what we offer at `wall`, by the clock."""
         assert isinstance(self._owed, Hello), "no EHLO waits for an answer"
         return format_hello(
             self.offer,
             esmtp=self._owed.esmtp,
             in_tls=self.in_tls,
             is_authenticated=self.is_authenticated,
+            wall=wall,
         )
 
     def reply(self, reply: Reply) -> None:

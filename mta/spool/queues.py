@@ -47,8 +47,11 @@ ON CONFLICT (domain, vmta) DO UPDATE SET
 """
 _LEFT = RowQuery(
     "q.id, q.next_at, q.paused,"
-    " (SELECT r.due FROM recipient r WHERE r.queue = q.id AND r.held = 0"
-    "  AND r.job NOT IN (SELECT id FROM job WHERE held = 1) ORDER BY r.due LIMIT 1),"
+    # A read for each class of priority: that is the order of the index.
+    " (SELECT min(due) FROM (SELECT (SELECT r.due FROM recipient r WHERE r.queue = q.id"
+    "  AND r.priority = p.value AND r.held = 0"
+    "  AND r.job NOT IN (SELECT id FROM job WHERE held = 1) ORDER BY r.due LIMIT 1) AS due"
+    "  FROM (SELECT 0 AS value UNION ALL SELECT 1 UNION ALL SELECT 2) p)),"
     " EXISTS (SELECT 1 FROM recipient r WHERE r.queue = q.id AND r.held = 0)"
     " OR EXISTS (SELECT 1 FROM recipient r WHERE r.queue = q.id AND r.held = 1)",
     "FROM queue q WHERE q.id IN (SELECT value FROM json_each(?))",

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.envelope import Entry, Message, Priority, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.model.units import Rate
@@ -17,6 +17,7 @@ from mta.policy.rules import BUILT_IN, Demand, Place, QueuePolicy, VmtaRules
 from mta.queue import actions
 from mta.queue.actions import Candidate, QueueState, Route
 from mta.queue.answers import Wait
+from mta.queue.priority import merge_classes
 from mta.queue.purse import Purse
 from mta.queue.queue import Disk, entry_id
 from mta.queue.scheduler import Options, Scheduler
@@ -192,10 +193,16 @@ class World:
     # Mail
 
     def accept(
-        self, domain: str, recipients: int = 1, vmta: str = "default", age: float = 0.0
+        self,
+        domain: str,
+        recipients: int = 1,
+        vmta: str = "default",
+        age: float = 0.0,
+        priority: Priority = Priority.NORMAL,
     ) -> list[int]:
         self._numbers += 1
         message = Message(0, self._numbers, "a@example.com", 1000, self.time - age, vmta)
+        message.priority = priority
         key = QueueKey(domain, vmta)
         entries = []
         for _ in range(recipients):
@@ -497,7 +504,11 @@ class World:
                 self._of_queue[action.key].values(),
                 key=lambda row: (row.due, row.number),
             )
-            due = [row for row in rows if row.due <= self.time][: action.limit]
+            ripe = [row for row in rows if row.due <= self.time]
+            normal, high, low = (
+                [row for row in ripe if row.message.priority is each] for each in Priority
+            )
+            due = merge_classes(normal, high, low, action.limit)[: action.limit]
             later = next((row.due for row in rows if row.due > self.time), None)
             if is_held:
                 due, later = [], None
