@@ -24,7 +24,7 @@ check: $(VENV)/.installed        ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 test: check                      ## checks and every test, as CI runs it
-	$(BIN)/pytest -n 3 -m 'not soak and not serial'
+	$(BIN)/pytest -n 3 --dist worksteal -m 'not soak and not serial'
 	$(BIN)/pytest -m 'serial and not soak'
 
 test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has compiled (two minutes to build)
@@ -32,7 +32,7 @@ test-compiled: $(VENV)/.installed  ## the same tests over a wheel that mypyc has
 	SLUICE_COMPILE=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
 	cp -r .ci .gitignore pyproject.toml Makefile README.md CHANGELOG.md bench config docs systemd tests build/compiled
-	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 3 -m 'not soak and not serial'
+	cd build/compiled && $(abspath $(BIN))/python -m mta --version && $(abspath $(BIN))/pytest -n 3 --dist worksteal -m 'not soak and not serial'
 
 soak: $(VENV)/.installed         ## the long counts
 	$(BIN)/pytest -m soak --timeout 7200
