@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from mta.config.kinds import LIMIT_FORM, RATE_FORM, UNLIMITED, Form, format_value
 from mta.config.schema import (
     AccountingSection,
+    BounceSection,
     DkimSection,
     DnsSection,
     LicenseSection,
@@ -48,6 +49,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),
     ("[accounting.main]", AccountingSection, False),
+    ("[bounce]", BounceSection, True),
     ("[license]", LicenseSection, True),
     ("[metrics]", MetricsSection, True),
     ("[logging]", LoggingSection, True),

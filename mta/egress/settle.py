@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Container, Mapping
 from typing import Protocol
 
-from mta.bounce.classify import classify
+from mta.bounce.classify import SUCCESS, Classifier
 from mta.egress.session import Facts
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts, add_to, add_to_both
@@ -48,7 +48,9 @@ class Settler:
         on_change: Callable[[], None],
         timings: Timings | None = None,
         named_sites: Container[str] = (),
+        classifier: Classifier | None = None,
     ) -> None:
+        self.classifier = classifier or Classifier(())  # a reload brings another
         self.named_sites = named_sites  # those of the configuration; a reload brings others
         self._timings = timings or Timings()
         self._scheduler = scheduler
@@ -119,12 +121,12 @@ class Settler:
         local = False
         if isinstance(outcome, Delivered):
             kind = "d"
-            category = ""
+            category = SUCCESS
             self._counts.delivered += 1
             self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local
-            category = classify(reply, facts.site, local)
+            category = self.classifier.classify(reply, facts.site, local).category
             kind = "t" if decision.due is not None else "b"
             if kind == "t":
                 self._counts.deferred += 1

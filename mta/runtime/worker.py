@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from mta.bounce.classify import Classifier
 from mta.config.load import Settings
 from mta.dkim.keys import KeyRing, load_key
 from mta.dkim.signer import Signer
@@ -237,6 +238,7 @@ class Worker:
             on_change=self._kick,
             timings=self.timings,
             named_sites=settings.book.sites,
+            classifier=Classifier(settings.refusals),
         )
         opener = Opener(
             hostname=server.hostname,
@@ -341,6 +343,8 @@ class Worker:
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
         self.settler.named_sites = settings.book.sites
+        if settings.refusals != before.refusals:
+            self.settler.classifier = Classifier(settings.refusals)
         self.dispatcher.kick()
 
     def _look_again(self) -> None:
