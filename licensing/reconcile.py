@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+NOTICE = "notice"  # the source of what the daemon itself tells a sender: no Email (C11)
 DELIVERED = "d"  # the record of one recipient accepted by a remote host
 _NEEDED = ("type", "timeLogged")
 
@@ -18,26 +19,30 @@ _NEEDED = ("type", "timeLogged")
 def count_deliveries(lines: Iterable[str]) -> Counter[str]:
     """UTC day → `d` records of an accounting file, CSV or JSON lines. Raises ValueError when it is none, or tells no time."""
     # ISO 8601 in UTC: the day is its first ten characters.
-    return Counter(at[:10] for kind, at in _read_records(iter(lines)) if kind == DELIVERED)
+    return Counter(
+        at[:10]
+        for kind, at, source in _read_records(iter(lines))
+        if kind == DELIVERED and source != NOTICE
+    )
 
 
-def _read_records(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """`type` and `timeLogged` of each record."""
+def _read_records(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
+    """`type`, `timeLogged` and, where it is told, `srcType` of each record."""
     first = next(lines, "")
     if first.startswith("{"):
         yield from map(_read_object, chain([first], lines))
         return
     rows = csv.DictReader(chain([first], lines))
     _require({*(rows.fieldnames or ())})
-    yield from ((row["type"], row["timeLogged"]) for row in rows)
+    yield from ((row["type"], row["timeLogged"], row.get("srcType") or "") for row in rows)
 
 
-def _read_object(line: str) -> tuple[str, str]:
+def _read_object(line: str) -> tuple[str, str, str]:
     record = json.loads(line)  # its error is a ValueError
     if not isinstance(record, dict):
         raise ValueError("no accounting file: a line is no object")
     _require(record.keys())
-    return str(record["type"]), str(record["timeLogged"])
+    return str(record["type"]), str(record["timeLogged"]), str(record.get("srcType", ""))
 
 
 def _require(found: Iterable[str]) -> None:

@@ -31,7 +31,7 @@ COMPILED = {
     "model": "envelope outcome reply units",
     "policy": "admission reaction retry",
     "queue": "actions alarms answers connecting finding leases limits memory queue rate scheduler trouble window",
-    "smtp": "client dots extensions grammar lines parameters replies server",
+    "smtp": "client dots extensions grammar lines octets parameters replies server",
     "spool": "bodies inflight ops outbox queries rows store writer",
 }
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import groups, messages, operate, queue, spool, watching
+from mta.cli import groups, messages, operate, queue, spool, vmta, watching
 from mta.cli.send import send
 
 DEFAULT_CONFIG = Path("/etc/sluice/sluice.toml")
@@ -99,9 +99,12 @@ app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, 
 app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")
 app.add_typer(groups.make_app("job"), name="jobs", help="By job: list, pause.")
 groups.add_limit(queue.app, "queue")
+app.command()(vmta.vmtas)
+app.add_typer(vmta.app, name="vmta", help="One virtual MTA: pause, resume, drain.")
+messages.app.command()(vmta.reroute)
 app.add_typer(
     messages.app,
     name="messages",
-    help="Queued messages: list, show, hold, release, delete, retry, export, import.",
+    help="Queued messages: list, show, hold, release, delete, retry, reroute, export, import.",
 )
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

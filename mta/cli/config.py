@@ -1,6 +1,6 @@
 """`sluice config …`: check the configuration file, show it as it counts, explain where each value
-of a queue comes from, and make the hash of a user's password. All of it offline, from the file
-alone.
+of a queue comes from, and make the hash of a user's password: all offline, from the file alone.
+Only `diff` asks the running server.
 
 Mistakes end with status 78 (EX_CONFIG), all of them listed.
 """
@@ -8,6 +8,7 @@ Mistakes end with status 78 (EX_CONFIG), all of them listed.
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,9 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mta.cli.ask import EXIT_FAILED, Socket, ask
 from mta.config.load import DEFAULT_PATH, Settings, load
+from mta.config.show import Shown, plain, plain_settings, show, write_value
 from mta.config.show import explain as explain_values
-from mta.config.show import plain, plain_settings, show, write_value
 from mta.model.address import normalise_domain
 from mta.model.errors import ConfigError, Problem
 from mta.policy.passwords import hash_password
@@ -69,6 +71,38 @@ def show_command(config: ConfigOption = DEFAULT_PATH, as_json: JsonOption = Fals
             table.add_row(header, name, escape(value))
         table.add_section()
     _console().print(table)
+
+
+@app.command("diff")
+def diff(
+    config: ConfigOption = DEFAULT_PATH, socket: Socket = None, as_json: JsonOption = False
+) -> None:
+    """Show where the file differs from what the server runs with: what a reload or restart would change."""
+    running = ask("config.running", config, socket)["sections"]
+    changes = list(_changes(running, show(load_or_exit(config, as_json=as_json))))
+    if as_json:
+        names = ("section", "key", "running", "file")
+        _print_json({"changes": [dict(zip(names, each, strict=True)) for each in changes]})
+    elif not changes:
+        typer.echo("the server runs with what the file says")
+    else:
+        table = Table(box=None, pad_edge=False)
+        for column in ("section", "key", "runs with", "the file says"):
+            table.add_column(column, overflow="fold")
+        for row in changes:
+            table.add_row(*("–" if each is None else escape(each) for each in row))
+        _console().print(table)
+    if changes:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _changes(running: Shown, file: Shown) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """(section, key, running value, the file's); None: not set there."""
+    for section in dict.fromkeys([*running, *file]):
+        before, after = running.get(section, {}), file.get(section, {})
+        for key in dict.fromkeys([*before, *after]):
+            if before.get(key) != after.get(key):
+                yield section, key, before.get(key), after.get(key)
 
 
 @app.command("explain")

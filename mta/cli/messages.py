@@ -88,7 +88,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Queued recipients, oldest first."""
-    chosen = _filter(locals())
+    chosen = filter_of(locals())
     _show(ask("messages.list", config, socket, limit=limit, **chosen), as_json)
 
 
@@ -132,7 +132,7 @@ def hold(
     as_json: Json = False,
 ) -> None:
     """Stop queued recipients until they are released. They do not expire meanwhile."""
-    chosen = {**_filter(locals()), "reason": reason}
+    chosen = {**filter_of(locals()), "reason": reason}
     _change("hold", "held", chosen, _Ask(config, socket, as_json))
 
 
@@ -156,7 +156,7 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Let held recipients go on at once."""
-    _change("release", "released", _filter(locals()), _Ask(config, socket, as_json))
+    _change("release", "released", filter_of(locals()), _Ask(config, socket, as_json))
 
 
 @app.command()
@@ -181,7 +181,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Remove queued recipients; each leaves a record marked `administrator`. What is being delivered stays."""
-    _change("delete", "deleted", _filter(locals()), _Ask(config, socket, as_json))
+    _change("delete", "deleted", filter_of(locals()), _Ask(config, socket, as_json))
 
 
 @app.command()
@@ -205,7 +205,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Try recipients that are not held now, and end the backoff of their queues. A pause stays."""
-    _change("retry", "due", _filter(locals()), _Ask(config, socket, as_json))
+    _change("retry", "due", filter_of(locals()), _Ask(config, socket, as_json))
 
 
 @app.command("export")
@@ -233,7 +233,7 @@ def export_(
     """Copy queued messages to disk, each as ID.eml with its envelope as ID.json. They stay queued."""
     from mta.cli.export import export, show_export
 
-    answer = export(to, _filter(locals()), config, socket)
+    answer = export(to, filter_of(locals()), config, socket)
     if as_json:
         show_json(answer)
     else:
@@ -271,7 +271,7 @@ def _change(verb: str, done: str, chosen: Row, how: _Ask) -> None:
     warn_of_silent(answer)
 
 
-def _filter(given: Row) -> Row:
+def filter_of(given: Row) -> Row:
     """The verb's arguments from the options of a command, those of them that it has."""
     chosen: Row = {
         name: given[name]

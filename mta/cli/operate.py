@@ -58,6 +58,7 @@ def status(config: Config = None, socket: Socket = None, as_json: Json = False) 
         ("spool", format_size(totals["spool_bytes"]), _intake(answer["workers"])),
         ("loop lag p99", f"{answer['loop_lag_p99_ms']} ms", ""),
     ]
+    rows += [("out of service", name, why) for name, why in _vmtas_out(answer["workers"]).items()]
     rows += _licence(answer.get("license", {"lab": True}))
     for follower in answer["followers"]:
         behind = f"{follower['waiting']} events waiting"
@@ -90,6 +91,11 @@ def _licence(license: Row) -> list[tuple[str, object, str]]:
             of = f"{volume['used'] or 0} of {volume['quota']} used by all servers"
         rows.append(("licence volume", left, of))
     return rows
+
+
+def _vmtas_out(workers: list[Row]) -> dict[str, str]:
+    """Virtual MTAs that are out of service in some worker, and why."""
+    return {name: why for each in workers for name, why in each.get("vmtas_out", {}).items()}
 
 
 def _intake(workers: list[Row]) -> str:

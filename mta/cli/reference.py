@@ -1,4 +1,5 @@
-"""Renders the reference pages that follow from code outside of the configuration: `docs/cli.md` from the tree of commands,
+"""Renders the reference pages that follow from code outside of the configuration: `docs/cli.md` and
+the manual pages from the tree of commands,
 `docs/metrics.md` from the catalogue of metrics, and the table of columns in `docs/accounting.md` from the record formats.
 `python -m mta.cli.reference` rewrites them; a test compares.
 
@@ -6,7 +7,6 @@ What a command takes is read off the tree itself, so the page cannot tell of an 
 stands here, for the code that fills it needs no such text; a column without one is an error.
 """
 
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import typer
 
 from mta.cli.app import app
+from mta.cli.man import MAN_PAGES, render_man
+from mta.cli.tree import EXIT_STATUS, OF_THE_SERVER, argument, children, spellings
 from mta.follow.records import COLUMNS
 from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Metric
 
@@ -24,9 +26,6 @@ ACCOUNTING_PAGE = ROOT / "docs" / "accounting.md"
 
 TABLE_BEGIN = "<!-- columns: rendered by `python -m mta.cli.reference`; do not edit by hand -->"
 TABLE_END = "<!-- end of columns -->"
-
-# What every command to a running server takes; told once, at the top of the page.
-_OF_THE_SERVER = ("config", "socket", "as_json")
 
 _HEAD = """\
 # Commands
@@ -44,14 +43,6 @@ With `--json` the answer comes as JSON; tables are folded to the width of the te
 
 A queue is named `domain/vmta`; `domain` alone means the virtual MTA named `default`.
 
-| exit status | means |
-|---|---|
-| 0 | done |
-| 1 | not done: the server refused it, or what was checked is not sound |
-| 2, 64 | the command line is wrong |
-| 69 | no server answers |
-| 75 | `sluice run`: it cannot start, or the spool's disk failed; starting again may help |
-| 78 | the configuration has mistakes, or cannot be read |
 """
 
 _METRICS_HEAD = """\
@@ -110,7 +101,7 @@ _MEANINGS = {
     "jobId": "The job that the message named (`X-Job`).",
     "envId": "ENVID as the feeder gave it.",
     "queue": "`domain/vmta`.",
-    "vmtaPool": "Always empty: there are no pools in this release.",
+    "vmtaPool": "Always empty: `vmta` says who sent it, not which pool had chosen it.",
     "totalSecondsQueued": "Seconds from acceptance to this record.",
     "timeFirstAttempt": "When it was tried for the first time; empty if it never was.",
     "dlvTlsProtocol": "The TLS version of that connection; empty without TLS.",
@@ -135,15 +126,16 @@ _MEANINGS = {
 
 def render_cli() -> str:
     """`docs/cli.md`."""
-    parts = [_HEAD]
+    rows = [f"| {code} | {means} |" for code, means in EXIT_STATUS]
+    parts = [_HEAD + "\n".join(["| exit status | means |", "|---|---|", *rows, ""])]
     tree: Any = typer.main.get_command(app)
-    for name, command in _children(tree):
-        children = list(_children(command))
-        if not children:
+    for name, command in children(tree):
+        inner = list(children(command))
+        if not inner:
             parts.append(_command(f"sluice {name}", command, "##"))
             continue
         parts.append(f"## sluice {name}\n\n{_text(command.help)}\n")
-        parts += [_command(f"sluice {name} {child}", each, "###") for child, each in children]
+        parts += [_command(f"sluice {name} {child}", each, "###") for child, each in inner]
     return "\n".join(parts)
 
 
@@ -190,21 +182,12 @@ def _metrics_table(metrics: tuple[Metric, ...], labels: tuple[str, ...]) -> list
     return rows
 
 
-def _children(command: Any) -> Iterator[tuple[str, Any]]:
-    """The commands of a group, in its order; none for a command."""
-    if not hasattr(command, "list_commands"):
-        return
-    context = typer.Context(command)
-    for name in command.list_commands(context):
-        yield name, command.get_command(context, name)
-
-
 def _command(name: str, command: Any, level: str) -> str:
     shown = [each for each in command.params if not each.hidden and each.name != "help"]
-    asks_server = {each.name for each in shown} >= set(_OF_THE_SERVER)
+    asks_server = {each.name for each in shown} >= set(OF_THE_SERVER)
     if asks_server:
-        shown = [each for each in shown if each.name not in _OF_THE_SERVER]
-    arguments = [_argument(each) for each in shown if each.param_type_name == "argument"]
+        shown = [each for each in shown if each.name not in OF_THE_SERVER]
+    arguments = [argument(each) for each in shown if each.param_type_name == "argument"]
     usage = " ".join([name, *arguments])
     lines = [f"{level} {usage}", "", _text(command.help), ""]
     if asks_server:
@@ -218,25 +201,15 @@ def _command(name: str, command: Any, level: str) -> str:
 
 def _row(param: Any) -> str:
     if param.param_type_name == "argument":
-        name = f"`{_argument(param).strip('[]')}`"
+        name = f"`{argument(param).strip('[]')}`"
     else:
-        name = ", ".join(f"`{opt}`" for opt in _spellings(param))
+        name = ", ".join(f"`{opt}`" for opt in spellings(param))
     meaning = _text(param.help)
     if isinstance(param.default, Enum):
         meaning += f" ({', '.join(f'`{each.value}`' for each in type(param.default))})"
     if param.envvar:
         meaning += f" (or `{param.envvar}`)"
     return f"| {name} | {_default(param)} | {meaning} |"
-
-
-def _spellings(param: Any) -> list[str]:
-    # Typer adds --no-x to every flag; it is worth telling only where it has a name of its own.
-    return [*param.opts, *(opt for opt in param.secondary_opts if not opt.startswith("--no-"))]
-
-
-def _argument(param: Any) -> str:
-    name = param.metavar or param.name.upper()
-    return name if param.required else f"[{name}]"
 
 
 def _default(param: Any) -> str:
@@ -255,10 +228,15 @@ def _text(text: str | None) -> str:
 
 def main() -> None:
     """Rewrite the pages."""
+    MAN_PAGES.mkdir(exist_ok=True)
+    for old in MAN_PAGES.glob("*.1"):
+        old.unlink()
+    for name, page in render_man().items():
+        (MAN_PAGES / name).write_text(page, "utf-8")
     CLI_PAGE.write_text(render_cli(), "utf-8")
     METRICS_PAGE.write_text(render_metrics(), "utf-8")
-    page = ACCOUNTING_PAGE.read_text("utf-8")
-    ACCOUNTING_PAGE.write_text(render_accounting(page), "utf-8")
+    accounting = ACCOUNTING_PAGE.read_text("utf-8")
+    ACCOUNTING_PAGE.write_text(render_accounting(accounting), "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ there was one.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,16 @@ from mta.config.kinds import check_name
 from mta.config.refusals import all_rules
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
-from mta.config.secrets import check_certificate, read_dkim_key, read_users
+from mta.config.secrets import (
+    check_authorities,
+    check_certificate,
+    read_certificates,
+    read_dkim_key,
+    read_password,
+    read_users,
+)
 from mta.config.sections import Sections
+from mta.config.senders import DEFAULT_VMTA, check_sender
 from mta.follow.records import COLUMNS, columns_for
 from mta.model.address import HostPort, normalise_domain, parse_host_port
 from mta.model.errors import ConfigError
@@ -26,6 +34,8 @@ from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
     AccountingRules,
+    AuthRules,
+    ClientCertificate,
     DkimRules,
     LicenseRules,
     ListenerRules,
@@ -39,7 +49,6 @@ from mta.policy.rules import (
     VmtaRules,
 )
 
-DEFAULT_VMTA = "default"
 CREDENTIALS = "%d/"  # systemd.unit(5) writes the directory of a service's credentials so
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 MIN_RECIPIENTS = 100  # RFC 5321 §4.5.3.1.8: a server takes at least so many
@@ -53,7 +62,7 @@ def build_server(sections: Sections, report: Report) -> ServerRules:
     section = sections.server
     if section is None:
         return ServerRules(hostname="", spool_dir="")
-    values = section.model_dump()
+    values = dict(section)  # not model_dump: a Rate would become a plain tuple
     for name in ("spool_dir", "control_socket"):
         values[name] = _path(values[name], ("server", name), report)
     if "." not in section.hostname and not section.lab:
@@ -76,7 +85,7 @@ def build_vmtas(sections: Sections, report: Report) -> dict[str, VmtaRules]:
     for name, section in sections.vmtas.items():
         path = ("vmta", name)
         _check_name(name, "a virtual MTA", path, report)
-        found[name] = _vmta(name, section, _place(path, report))
+        found[name] = _vmta(name, section, report.place(path))
     return found or {DEFAULT_VMTA: VmtaRules(DEFAULT_VMTA)}
 
 
@@ -128,8 +137,28 @@ def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
             text = f"stands in [{layers[target].place.section}] already, written differently"
             report.problem(path, text)
             continue
-        layers[target] = Layer(_place(path, report), _set_values(section))
+        values = _set_values(section)
+        if section.auth is not None:
+            values["auth"] = _auth(path, section, report)
+        layers[target] = Layer(report.place(path), values)
     return layers
+
+
+def _auth(path: LayerPath, section: QueueSection, report: Report) -> AuthRules:
+    found, key = section.auth, (*path, "auth")
+    if not section.hosts:
+        text = "needs hosts in the same section: a password is for hosts you name"
+        report.problem(key, text)
+    if not found.user or not found.user.isprintable():
+        report.problem((*key, "user"), "must be a user name")
+    password_file = _path(found.password_file, (*key, "password_file"), report)
+    ca_file = _path(found.ca_file, (*key, "ca_file"), report)
+    return AuthRules(
+        found.user,
+        read_password(Path(password_file), (*key, "password_file"), report),
+        found.tls,
+        read_certificates(Path(ca_file), (*key, "ca_file"), report) if ca_file else "",
+    )
 
 
 def _normalised(path: LayerPath, report: Report) -> LayerPath | None:
@@ -168,24 +197,24 @@ def _check_queue_values(
 
 
 def build_listeners(
-    sections: Sections, vmtas: Iterable[str], report: Report
+    sections: Sections, senders: Collection[str], report: Report
 ) -> list[ListenerRules]:
-    """The listeners, with the users that may log in."""
+    """The listeners, with the users that may log in. `senders`: the names of all virtual MTAs and pools."""
     taken: dict[tuple[str, int], KeyPath] = {}
     found = []
     for path, section in sections.listeners:
         _check_free(section.address, path, taken, report)
-        found.append(_listener(path, section, list(vmtas), report))
+        found.append(_listener(path, section, senders, report))
     if not sections.listeners:
         report.warning((), "there is no [[listener]]: nobody can hand in mail")
     return found
 
 
 def _listener(
-    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
+    path: KeyPath, section: ListenerSection, senders: Collection[str], report: Report
 ) -> ListenerRules:
     values = {name: getattr(section, name) for name in _LISTENER_KEYS}
-    for name in ("tls_cert", "tls_key"):
+    for name in ("tls_cert", "tls_key", "tls_client_ca"):
         values[name] = _path(values[name], (*path, name), report)
     tls = section.tls
     if tls is None:
@@ -195,6 +224,7 @@ def _listener(
     elif tls is not ListenerTls.NONE or section.tls_cert or section.tls_key:
         missing = "tls_key" if section.tls_cert else "tls_cert"
         report.problem(path, f"TLS needs tls_cert and tls_key; {missing} is missing")
+    _check_client_certificates(path, section, values["tls_client_ca"], tls, report)
     users: dict[str, str] = {}
     if section.auth_users:
         key = (*path, "auth_users")
@@ -208,29 +238,36 @@ def _listener(
     for name in ("vmta_header", "job_header"):
         if not _is_field_name(values[name]):
             report.problem((*path, name), "must be the name of a header field, like X-Job")
+    if section.vmta is not None:
+        check_sender(section.vmta, (*path, "vmta"), senders, report)
+    for user in section.vmta_header_from:
+        if user != "*" and user not in users:
+            text = f"there is no user {user} in auth_users{did_you_mean(user, users)}"
+            report.problem((*path, "vmta_header_from"), text)
     return ListenerRules(
         **values,
         tls=tls,
         users=users,
-        vmta=_listener_vmta(path, section, vmtas, report),
-        place=_place(path, report),
+        vmta=section.vmta or "",
+        place=report.place(path),
     )
 
 
-def _listener_vmta(
-    path: KeyPath, section: ListenerSection, vmtas: list[str], report: Report
-) -> str:
-    if section.vmta is not None:
-        if section.vmta not in vmtas:
-            text = f"there is no [vmta.{section.vmta}]{did_you_mean(section.vmta, vmtas)}"
-            report.problem((*path, "vmta"), text)
-        return section.vmta
-    if DEFAULT_VMTA in vmtas:
-        return DEFAULT_VMTA
-    if len(vmtas) > 1:
-        text = f'must say which virtual MTA sends mail that names none: vmta = "{vmtas[0]}", or'
-        report.problem(path, f"{text} one of {', '.join(vmtas[1:])}")
-    return vmtas[0]
+def _check_client_certificates(
+    path: KeyPath, section: ListenerSection, authorities: str, tls: ListenerTls, report: Report
+) -> None:
+    if authorities:
+        key = (*path, "tls_client_ca")
+        check_authorities(Path(authorities), key, report)
+        if tls is ListenerTls.NONE:
+            report.problem(key, "certificates are shown under TLS only; set tls_cert")
+        return
+    if section.relay_certificates:
+        text = "no certificate is believed without tls_client_ca; set it"
+        report.problem((*path, "relay_certificates"), text)
+    if section.tls_client is ClientCertificate.REQUIRED:
+        text = "no certificate could be shown without tls_client_ca; set it"
+        report.problem((*path, "tls_client"), text)
 
 
 def _check_free(
@@ -254,14 +291,15 @@ def _check_free(
 
 def _check_relaying(path: KeyPath, section: ListenerSection, report: Report) -> None:
     host = parse_host_port(section.address).host
-    if ip_address(host).is_loopback:
+    if ip_address(host).is_loopback and not section.proxy_from:  # behind a proxy anybody may stand
         return
     for network in section.relay_from:
         if network.prefixlen == 0:
             text = f"{network} lets the whole Internet send through this server; name your networks"
             report.problem((*path, "relay_from"), text)
-    if not section.relay_from and not section.auth_users:
-        report.warning(path, "nobody may send here: neither relay_from nor auth_users is set")
+    if not (section.relay_from or section.auth_users or section.relay_certificates):
+        text = "nobody may send here: set relay_from, auth_users or relay_certificates"
+        report.warning(path, text)
 
 
 def _is_field_name(text: str) -> bool:
@@ -290,7 +328,7 @@ def build_dkim(sections: Sections, report: Report) -> list[DkimRules]:
                 body_canon=section.body_canonicalization,
                 identity=section.identity,
                 expire_s=section.expire,
-                place=_place(path, report),
+                place=report.place(path),
             )
         )
         _check_identity(section.identity, section.domain, (*path, "identity"), report)
@@ -339,7 +377,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
                 compress=section.compress,
                 keep_s=section.keep,
                 keep_size=section.keep_size,
-                place=_place(path, report),
+                place=report.place(path),
             )
         )
     return found
@@ -448,10 +486,6 @@ def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
         check_name(name, what)
     except ValueError as error:
         report.problem(path, str(error))
-
-
-def _place(path: KeyPath, report: Report) -> Place:
-    return Place(report.tree.origin(path).file, format_key(path))
 
 
 def _path(text: str, key: KeyPath, report: Report) -> str:

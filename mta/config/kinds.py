@@ -29,6 +29,7 @@ from mta.policy.admission import parse_network
 UNLIMITED = "unlimited"
 DNS_PORT = 53
 MAX_LABEL = 64  # of a node, in the vendor's list of seats
+MAX_WEIGHT = 1_000_000  # of a virtual MTA in a pool
 MAX_WORKERS = 128  # a spool has a number below 256, and may outlive its worker
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -194,6 +195,40 @@ def _read_dns_server(value: object) -> str:
     return str(found)
 
 
+def _read_weights(value: object) -> tuple[tuple[str, int], ...]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError(
+                "names a virtual MTA twice; give it a weight instead, like { a = 2, b = 1 }"
+            )
+        value = dict.fromkeys(value, 1)
+    if not isinstance(value, dict) or not value:
+        raise ValueError("must name virtual MTAs with their weights, like { a = 3, b = 1 }")
+    for name, weight in value.items():
+        if not isinstance(weight, int) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
+            raise ValueError(
+                f"the weight of {name} must be a whole number from 1 to {MAX_WEIGHT}; "
+                "leave a virtual MTA out that is to get nothing"
+            )
+    return tuple(value.items())
+
+
+def _read_names(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise ValueError('must be a table of names, like { "news" = "a" }')
+    return value
+
+
+def _write_weights(value: tuple[tuple[str, int], ...]) -> str:
+    return format_value(dict(value))
+
+
+def write_names(value: Any) -> str:
+    """A table of names as TOML, whatever its keys hold."""
+    inner = ", ".join(f"{_quoted(name)} = {_quoted(to)}" for name, to in dict(value).items())
+    return f"{{ {inner} }}" if inner else "{}"
+
+
 def check_name(text: str, what: str) -> None:
     """Raise ValueError unless `text` may name a virtual MTA, a site or an accounting set."""
     if not _NAME.fullmatch(text):
@@ -285,5 +320,12 @@ Host = Annotated[str, PlainValidator(_read_host)]
 Hosts = Annotated[tuple[Host, ...], Form("list of hosts", format_value)]
 DnsServer = Annotated[str, PlainValidator(_read_dns_server)]
 DnsServers = Annotated[tuple[DnsServer, ...], Form("list of addresses", format_value)]
+Weights = Annotated[
+    tuple[tuple[str, int], ...],
+    PlainValidator(_read_weights),
+    Form("table of weights", _write_weights),
+]
+Names = Annotated[dict[str, str], PlainValidator(_read_names), Form("table of names", write_names)]
+UserNames = Annotated[tuple[str, ...], Form("list of users", format_value)]
 FilePath = Annotated[str, Form("path", format_value)]
 Switch = Annotated[bool, Strict(), Form("true or false", format_value)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mta.bounce.rules import Rule
-from mta.config import build
+from mta.config import build, senders
 from mta.config.files import read_tree
 from mta.config.report import Report
 from mta.config.sections import read_sections
@@ -26,6 +26,8 @@ from mta.policy.rules import (
     LoggingRules,
     MetricsRules,
     Place,
+    PoolRules,
+    SelectionRules,
     ServerRules,
     VmtaRules,
 )
@@ -41,6 +43,8 @@ class Settings:
     server: ServerRules
     listeners: tuple[ListenerRules, ...]
     vmtas: Mapping[str, VmtaRules]
+    pools: Mapping[str, PoolRules]
+    selection: SelectionRules
     book: Book
     dkim: tuple[DkimRules, ...]
     accounting: tuple[AccountingRules, ...]
@@ -66,6 +70,8 @@ def load(path: Path | str) -> Settings:
     sections = read_sections(tree, report)
     server = build.build_server(sections, report)
     vmtas = build.build_vmtas(sections, report)
+    pools = senders.build_pools(sections, vmtas, report)
+    names = [*vmtas, *pools]
     book = Book(
         server=server,
         server_place=Place(tree.origin(("server",)).file, "server"),
@@ -77,8 +83,10 @@ def load(path: Path | str) -> Settings:
     settings = Settings(
         file=tree.main.file,
         server=server,
-        listeners=tuple(build.build_listeners(sections, vmtas, report)),
+        listeners=tuple(build.build_listeners(sections, names, report)),
         vmtas=vmtas,
+        pools=pools,
+        selection=senders.build_selection(sections, names, vmtas, report),
         book=book,
         dkim=tuple(build.build_dkim(sections, report)),
         accounting=tuple(build.build_accounting(sections, report)),

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from mta.config.kinds import LIMIT_FORM, RATE_FORM, UNLIMITED, Form, format_value
 from mta.config.schema import (
     AccountingSection,
+    AuthSection,
     BounceSection,
     DkimSection,
     DnsSection,
@@ -24,7 +25,9 @@ from mta.config.schema import (
     ListenerSection,
     LoggingSection,
     MetricsSection,
+    PoolSection,
     QueueSection,
+    SelectionSection,
     ServerSection,
     SiteSection,
     TimeoutsSection,
@@ -45,6 +48,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[[listener]]", ListenerSection, True),
     ("[dns]", DnsSection, True),
     ("[vmta.a]", VmtaSection, False),
+    ("[pool.bulk]", PoolSection, False),
+    ("[selection]", SelectionSection, True),
     ("[site.google]", SiteSection, False),
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),
@@ -147,6 +152,8 @@ def render_page() -> str:
             parts += ["Any key of `[default]` may stand here too.", ""]
         parts += _table(_own_fields(model))
         if model is QueueSection:
+            parts += ["### `auth`", "", _doc(AuthSection), ""]
+            parts += _table(iter(AuthSection.model_fields.items()))
             parts += ["### `timeouts`", "", _doc(TimeoutsSection), ""]
             parts += _table(iter(TimeoutsSection.model_fields.items()), are_examples_defaults=True)
     return "\n".join(parts).rstrip("\n") + "\n"

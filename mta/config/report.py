@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from mta.config.files import KeyPath, Tree, format_key
 from mta.config.schema import ConfigFile
 from mta.model.errors import Problem
+from mta.policy.rules import Place
 
 _PLAIN_WORDS = {
     "missing": "must be set",
@@ -45,6 +46,10 @@ class Report:
     def warning(self, path: KeyPath, text: str) -> None:
         """Something that will probably go wrong."""
         self.warnings.append(self._at(path, text))
+
+    def place(self, path: KeyPath) -> Place:
+        """Where the rules made of this table come from."""
+        return Place(self.tree.origin(path).file, format_key(path))
 
     def schema_problem(self, path: KeyPath, model: type[BaseModel], error: ErrorDetails) -> None:
         """A mistake pydantic found in the table at `path`."""
@@ -101,7 +106,12 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
 
 def _homes() -> dict[str, frozenset[str]]:
     labels = {"listener": "[[listener]]", "dkim": "[[dkim]]"}
-    tables = {"vmta": "[vmta.X]", "site": "[site.X]", "accounting": "[accounting.X]"}
+    tables = {
+        "vmta": "[vmta.X]",
+        "pool": "[pool.X]",
+        "site": "[site.X]",
+        "accounting": "[accounting.X]",
+    }
     homes: dict[str, frozenset[str]] = {}
     for name in ConfigFile.model_fields:
         if name in ("include", "domain"):

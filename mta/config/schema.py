@@ -27,6 +27,7 @@ from mta.config.kinds import (
     ListenAddress,
     MailAddresses,
     NamePatterns,
+    Names,
     Networks,
     Port,
     PositiveDuration,
@@ -36,20 +37,28 @@ from mta.config.kinds import (
     Sources,
     Switch,
     Url,
+    UserNames,
+    Weights,
     Workers,
 )
 from mta.model.units import format_duration
 from mta.policy.rules import (
     AccountingRules,
+    AuthTls,
     BareNewline,
+    ClientCertificate,
     DkimRules,
     LicenseRules,
     ListenerRules,
     ListenerTls,
     LoggingRules,
     MetricsRules,
+    Notices,
+    PoolRules,
+    SelectionRules,
     ServerRules,
     Tls,
+    UnknownVmta,
     VmtaRules,
 )
 from mta.smtp.steps import Step
@@ -62,6 +71,8 @@ _LOGGING = LoggingRules()
 _METRICS = MetricsRules()
 _LICENSE = LicenseRules()
 _VMTA = VmtaRules("")
+_POOL = PoolRules("", ())
+_SELECTION = SelectionRules()
 
 
 def _key(default: Any, help_text: str, *, example: str = "", shown: bool = False) -> Any:
@@ -144,6 +155,24 @@ class ServerSection(Section):
     shutdown_timeout: Duration = _key(
         _SERVER.shutdown_timeout, "How long running sessions may finish when the server stops."
     )
+    notices: Notices = _key(
+        _SERVER.notices,
+        'Whether the sender of a message is told by mail that it failed or expired: "send" or "never". The accounting '
+        "tells you of every failure. Bulk mail wants no notices besides: a list with 100,000 dead addresses would send as many "
+        'to its return path. With "send" the greeting offers DSN (RFC 3461), and NOTIFY, RET and ENVID are obeyed.',
+    )
+    notice_delay: Duration = _key(
+        _SERVER.notice_delay,
+        "How long the failures of one message are gathered before its sender gets a notice of all of them.",
+    )
+    notice_rate: RateLimit = _key(
+        _SERVER.notice_rate,
+        "How many notices one sender may get in a time, from one worker. Of what fails beyond it only the accounting tells.",
+    )
+    notice_size: Size = _key(
+        _SERVER.notice_size,
+        "How large a message may be to be returned whole where RET=FULL asks for it; of others the header is returned.",
+    )
     watchdog_timeout: PositiveDuration = _key(
         _SERVER.watchdog_timeout,
         "A worker whose event loop or spool has not been heard of for so long is ended, with its stacks in the log, and "
@@ -167,6 +196,13 @@ class ListenerSection(Section):
         example='["127.0.0.0/8"]',
         shown=True,
     )
+    proxy_from: Networks = _key(
+        _LISTENER.proxy_from,
+        "The networks of load balancers that speak the PROXY protocol (version 1 or 2) to this listener. From them its "
+        "header is required, and the client it names is the one that counts for `relay_from`, limits, Received fields and "
+        "records. All others are refused. Not set: nobody's header is believed.",
+        example='["192.0.2.5"]',
+    )
     tls: ListenerTls | None = _key(
         None,
         'TLS towards clients: "starttls", "implicit" (from the first byte) or "none". Not set: '
@@ -183,6 +219,21 @@ class ListenerSection(Section):
         "The private key of the certificate, as a PEM file that others cannot read.",
         example='"/etc/sluice/tls/key.pem"',
     )
+    tls_client_ca: FilePath = _key(
+        _LISTENER.tls_client_ca,
+        "The authorities whose certificates clients may show, as a PEM file. A certificate of any other ends the handshake.",
+        example='"/etc/sluice/tls/clients-ca.pem"',
+    )
+    tls_client: ClientCertificate = _key(
+        _LISTENER.tls_client,
+        'With `tls_client_ca`: whether clients may show a certificate ("optional"), or must, and must use TLS ("required").',
+    )
+    relay_certificates: HostPatterns = _key(
+        _LISTENER.relay_certificates,
+        "The DNS names in clients' certificates that may hand in mail without logging in; `*.example.com` for every name below "
+        "example.com. The name stands as the user in limits and records.",
+        example='["app1.example.com"]',
+    )
     auth_users: FilePath = _key(
         "",
         'A TOML file of the users that may log in, one `user = "scrypt$…"` a line; '
@@ -198,8 +249,8 @@ class ListenerSection(Section):
     )
     max_messages_per_hour: Limit = _key(
         _LISTENER.max_messages_per_hour,
-        "How many messages one user – without login, one source – may hand in within an hour. "
-        "Beyond it: 451. The count survives restarts.",
+        "How many messages one user – without login, one source – may hand in within an hour, by the clock. "
+        "Beyond it: 451. A user is counted over all listeners that set this. The count survives restarts.",
         example="10000",
     )
     max_messages_per_day: Limit = _key(
@@ -234,18 +285,32 @@ class ListenerSection(Section):
     )
     vmta: str | None = _key(
         None,
-        "The virtual MTA of mail whose header names none. Not set: the only one there is, or the "
-        'one named "default".',
+        "The virtual MTA or pool of mail whose header names none. Not set: as `[selection]` says.",
         example='"a"',
     )
     vmta_header: str = _key(
         _LISTENER.vmta_header,
-        "The header field in which a message may name its virtual MTA. It is removed.",
+        "The header field in which a message may name its virtual MTA or pool. It is removed, before the message is signed.",
+    )
+    vmta_header_from: UserNames = _key(
+        _LISTENER.vmta_header_from,
+        'The users whose header is heard; "*" is everybody who may send here. The field of all others is removed and '
+        "otherwise ignored.",
+    )
+    unknown_vmta: UnknownVmta = _key(
+        _LISTENER.unknown_vmta,
+        'What becomes of a message whose header names a virtual MTA or pool that there is not: "reject" (550 5.7.1) or '
+        '"ignore" (sent as if it named none).',
     )
     job_header: str = _key(
         _LISTENER.job_header,
         "The header field in which a message may name its job, your label for a campaign. It is "
         "removed, and stands in the accounting records.",
+    )
+    max_hold: Duration = _key(
+        _LISTENER.max_hold,
+        "How far ahead a message may set the time of its delivery: in a field `X-Deliver-After` (RFC 3339 or Unix time; it is "
+        "removed) or with FUTURERELEASE (RFC 4865). Expiry counts from that time. 0: no message may.",
     )
 
 
@@ -282,6 +347,29 @@ class TimeoutsSection(Section):
     )
     rset: PositiveDuration = _step(Step.RSET, "for the answer to RSET")
     quit: PositiveDuration = _step(Step.QUIT, "for the answer to QUIT")
+
+
+class AuthSection(Section):
+    """How to log in at the `hosts` of the same section, with PLAIN, LOGIN or CRAM-MD5. A refused login is our mistake, not the
+    recipient's: mail waits. The password is used for no other hosts, and never shown.
+    """
+
+    user: str = _key(..., "The user name.", example='"relay@example.com"')
+    password_file: FilePath = _key(
+        ...,
+        "A file with the password in its first line, that others cannot read. It is read at start and at a reload.",
+        example='"/etc/sluice/smarthost.password"',
+    )
+    tls: AuthTls = _key(
+        AuthTls.VERIFIED,
+        'What a host must show first: "verified" (TLS, and a certificate for the name in `hosts`), "encrypted" (TLS, whoever it '
+        'is) or "none". With "none" CRAM-MD5 is preferred, and the password may go in the clear.',
+    )
+    ca_file: FilePath = _key(
+        "",
+        "Certificates, as a PEM file, to believe besides the system's.",
+        example='"/etc/sluice/tls/smarthost-ca.pem"',
+    )
 
 
 class QueueSection(Section):
@@ -323,6 +411,11 @@ class QueueSection(Section):
         "Deliver to these hosts, in this order, instead of asking for MX records: `host`, "
         "`host:port`, `[2001:db8::1]:port`. An empty list asks for MX again.",
         example='["127.0.0.1:2600"]',
+    )
+    auth: AuthSection = _key(
+        None,
+        "How to log in at these `hosts`; it counts for the `hosts` of the same section only.",
+        example='{ user = "relay@example.com", password_file = "/etc/sluice/smarthost.password" }',
     )
     port: Port = _key(None, "The port to deliver to.")
     idle_timeout: Duration = _key(
@@ -396,6 +489,49 @@ class VmtaSection(QueueSection):
     )
     domain: dict[str, QueueSection] = Field(
         default_factory=dict, description="Values for one domain from this virtual MTA."
+    )
+
+
+class PoolSection(Section):
+    """A pool: virtual MTAs that share its mail. A pool may be named wherever a message's virtual MTA is.
+
+    A virtual MTA that is paused, drained or without its source addresses leaves the pool by itself, and comes back.
+    """
+
+    vmtas: Weights = _key(
+        ...,
+        "The virtual MTAs, each with its weight: of { a = 3, b = 1 } the first sends three messages of four, in turn. A list "
+        "gives all the same weight.",
+        example="{ a = 3, b = 1 }",
+    )
+    sticky: Literal["", "job"] = _key(
+        _POOL.sticky,
+        '"job": all mail of a job goes by one virtual MTA, as long as that is in the pool; a member that leaves moves its own '
+        "jobs only. Mail without a job takes turns.",
+        example='"job"',
+    )
+
+
+class SelectionSection(Section):
+    """Which virtual MTA or pool sends a message, where neither its header nor its listener says it.
+
+    The order is: the header (`vmta_header`), the listener's `vmta`, the user, the sender, the default.
+    """
+
+    users: Names = _key(
+        _SELECTION.users,
+        "By the user that logged in.",
+        example='{ news = "bulk", shop = "a" }',
+    )
+    senders: Names = _key(
+        dict(_SELECTION.senders),
+        'By the envelope sender; `*` stands for anything, "<>" for the null sender. The first that matches counts.',
+        example='{ "*@news.example.com" = "bulk", "billing@example.com" = "a" }',
+    )
+    default: str = _key(
+        "",
+        "All other mail. Not set: the only virtual MTA there is, or the one (or the pool) named `default`.",
+        example='"a"',
     )
 
 
@@ -602,6 +738,8 @@ class ConfigFile(Section):
     listener: tuple[ListenerSection, ...] = ()
     dns: DnsSection
     vmta: dict[str, VmtaSection] = Field(default_factory=dict)
+    pool: dict[str, PoolSection] = Field(default_factory=dict)
+    selection: SelectionSection
     site: dict[str, SiteSection] = Field(default_factory=dict)
     default: QueueSection
     domain: dict[str, QueueSection] = Field(default_factory=dict)

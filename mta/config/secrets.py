@@ -33,6 +33,37 @@ def read_secret(path: Path, key: KeyPath, report: Report) -> bytes | None:
     return data
 
 
+def read_password(path: Path, key: KeyPath, report: Report) -> str:
+    """The first line of a file, a password; "" with a problem reported."""
+    data = read_secret(path, key, report)
+    if data is None:
+        return ""
+    try:
+        password = data.decode("utf-8").partition("\n")[0].rstrip("\r")
+    except UnicodeDecodeError:
+        report.problem(key, f"{path} is no text in UTF-8")
+        return ""
+    if not password or "\0" in password:
+        report.problem(key, f"{path} must have the password in its first line")
+    return password
+
+
+def read_certificates(path: Path, key: KeyPath, report: Report) -> str:
+    """Certificates to believe, as PEM; "" with a problem reported."""
+    try:
+        pem = path.read_text("ascii")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except OSError as error:
+        # ssl.SSLError is one of these, without a number of its own that says anything.
+        why = "holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        report.problem(key, f"{path} {why or error}")
+        return ""
+    except ValueError:
+        report.problem(key, f"{path} holds no certificates")
+        return ""
+    return pem
+
+
 def read_dkim_key(path: Path, key: KeyPath, report: Report) -> bytes:
     """A private key to sign with, as PEM; b"" with a problem reported."""
     pem = read_secret(path, key, report)
@@ -63,6 +94,17 @@ def check_certificate(certificate: Path, private_key: Path, key: KeyPath, report
         )
     except ssl.SSLError as error:
         report.problem((*key, "tls_cert"), _tls_words(error, certificate, private_key))
+
+
+def check_authorities(authorities: Path, key: KeyPath, report: Report) -> None:
+    """A file of certificates to verify clients by must load, and hold one at least."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(authorities)
+    except ssl.SSLError as error:
+        report.problem(key, f"{authorities} holds no PEM certificates: {error.reason or error}")
+    except OSError as error:
+        report.problem(key, f"{authorities} cannot be read: {error.strerror or error}")
 
 
 def _tls_words(error: ssl.SSLError, certificate: Path, private_key: Path) -> str:

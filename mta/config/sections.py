@@ -23,8 +23,10 @@ from mta.config.schema import (
     ListenerSection,
     LoggingSection,
     MetricsSection,
+    PoolSection,
     QueueSection,
     Section,
+    SelectionSection,
     ServerSection,
     SiteSection,
     VmtaSection,
@@ -47,6 +49,8 @@ class Sections:
     listeners: list[tuple[KeyPath, ListenerSection]] = field(default_factory=list)
     dkim: list[tuple[KeyPath, DkimSection]] = field(default_factory=list)
     vmtas: dict[str, VmtaSection] = field(default_factory=dict)
+    pools: dict[str, PoolSection] = field(default_factory=dict)
+    selection: SelectionSection = field(default_factory=SelectionSection)
     sites: dict[str, SiteSection] = field(default_factory=dict)
     domains: dict[str, QueueSection] = field(default_factory=dict)
     accounting: dict[str, AccountingSection] = field(default_factory=dict)
@@ -88,6 +92,8 @@ def read_sections(tree: Tree, report: Report) -> Sections:
         listeners=_items(ListenerSection, "listener", values, report),
         dkim=_items(DkimSection, "dkim", values, report),
         vmtas=_named(VmtaSection, "vmta", values, report),
+        pools=_named(PoolSection, "pool", values, report),
+        selection=_table(SelectionSection, "selection", values, report) or SelectionSection(),
         sites=_named(SiteSection, "site", values, report),
         domains=_named(QueueSection, "domain", values, report),
         accounting=_named(AccountingSection, "accounting", values, report),

@@ -7,7 +7,7 @@ from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from mta.config.kinds import UNLIMITED, Form, format_value
+from mta.config.kinds import UNLIMITED, Form, format_value, write_names
 from mta.config.load import Settings
 from mta.config.schema import (
     DkimSection,
@@ -19,7 +19,7 @@ from mta.config.schema import (
 )
 from mta.model.envelope import QueueKey
 from mta.model.units import Rate, format_duration
-from mta.policy.rules import Place
+from mta.policy.rules import AuthRules, Place
 
 # Section header → key → value as TOML.
 Shown = dict[str, dict[str, str]]
@@ -27,13 +27,28 @@ Shown = dict[str, dict[str, str]]
 _DURATIONS = frozenset({"dns_timeout", "expire_s", "keep_s"})
 _HIDDEN = frozenset({"pem", "users", "place", "name"})
 _SET_ONLY = frozenset(
-    {"identity", "expire_s", "dns_servers", "tls_cert", "tls_key", "keep_s", "keep_size"}
+    {
+        "identity",
+        "expire_s",
+        "dns_servers",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "keep_s",
+        "keep_size",
+    }
 )
 
 
 def _forms() -> dict[str, Form]:
     """How each key is written; keys of one name are of one kind everywhere."""
-    models = (DkimSection, VmtaSection, ListenerSection, ServerSection, QueueSection)
+    models = (
+        DkimSection,
+        VmtaSection,
+        ListenerSection,
+        ServerSection,
+        QueueSection,
+    )
     found: dict[str, Form] = {}
     for model in models:
         for name, info in model.model_fields.items():
@@ -68,6 +83,16 @@ def show(settings: Settings) -> Shown:
         }
     for vmta in settings.vmtas.values():
         shown[f"vmta.{vmta.name}"] = _rules(vmta)
+    for pool in settings.pools.values():
+        shown[f"pool.{pool.name}"] = {
+            "vmtas": format_value(dict(pool.members)),
+            "sticky": format_value(pool.sticky),
+        }
+    shown["selection"] = {
+        "users": write_names(settings.selection.users),
+        "senders": write_names(settings.selection.senders),
+        "default": format_value(settings.selection.default),
+    }
     for site in settings.book.sites.values():
         shown[f"site.{site.name}"] = _rules(site)
     for layer in settings.book.layers.values():
@@ -96,6 +121,8 @@ def _rules(rules: Any) -> dict[str, str]:
 def plain(value: Any) -> Any:
     """A value for JSON: rates and networks as text, tuples as lists; durations stay seconds."""
     match value:
+        case AuthRules():  # never its password
+            return {"user": value.user, "tls": str(value.tls)}
         case Rate() | IPv4Network() | IPv6Network():
             return str(value)
         case Mapping():
@@ -114,6 +141,15 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
             _plain_rules(rules) | {"users": sorted(rules.users)} for rules in settings.listeners
         ],
         "vmtas": {rules.name: _plain_rules(rules) for rules in settings.vmtas.values()},
+        "pools": {
+            rules.name: {"vmtas": dict(rules.members), "sticky": rules.sticky}
+            for rules in settings.pools.values()
+        },
+        "selection": {
+            "users": dict(settings.selection.users),
+            "senders": dict(settings.selection.senders),
+            "default": settings.selection.default,
+        },
         "sites": {rules.name: _plain_rules(rules) for rules in settings.book.sites.values()},
         "places": {
             layer.place.section: {"file": layer.place.file, "values": plain(layer.values)}

@@ -39,6 +39,8 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     source_ip: str = ""
     source_name: str = ""
     user: str = ""
+    release_at: float = 0.0  # not before
+    priority: int = 0
 
 
 class Parcel(msgspec.Struct, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from mta.spool.words import Filter
 
 MAX_QUEUES = 10_000  # rows of an answer: more is nothing to look at, and an answer is bounded
 MAX_MESSAGES = 100_000
+MAX_NUMBER = 1 << 62  # SQLite's integers end at twice that
 
 
 class QueuesArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,6 +108,9 @@ def make_filter(args: FilterArgs) -> Filter:
         raise ControlError(str(error)) from None
     if args.status not in ("", *STATUSES):
         raise ControlError(f"no status {args.status!r}", f"a status is {', '.join(STATUSES)}")
+    numbers = (args.older_than_s, args.younger_than_s, args.larger_than, args.smaller_than)
+    if not all(0 <= each <= MAX_NUMBER for each in numbers):
+        raise ControlError("a time or a size is negative, or beyond all that is stored")
     if args.status == "held" and args.held is False:
         raise ControlError("held and not held: nothing is both", "say one of them")
     return Filter(

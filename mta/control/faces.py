@@ -68,6 +68,15 @@ class WorkerFace(QueueSource, Protocol):
 
     async def delete(self, which: Filter) -> int: ...
 
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        """Move what matches to this virtual MTA or pool: how many recipients were, or would be, moved."""
+
+    async def vmtas(self) -> list[Row]:
+        """The virtual MTAs that there are or that have mail: state, what is queued, connections, rate."""
+
+    async def look_at_vmtas(self) -> bool:
+        """The operator has changed something about them."""
+
     async def retry_messages(self, which: Filter) -> int:
         """Try them now, and their queues: how many."""
 
@@ -109,6 +118,18 @@ class LicenseFace(Protocol):
         """A verb of the guard. Raises ControlError with why not, and what to do."""
 
 
+class VmtaFace(Protocol):
+    """What the server as a whole answers of virtual MTAs and pools."""
+
+    def vmta_rows(self) -> list[Row]:
+        """The virtual MTAs of the configuration: name, addresses, EHLO name, totals, the pools it is in."""
+
+    def pool_names(self) -> list[str]: ...
+
+    async def put_vmta_state(self, name: str, state: str) -> None:
+        """Keep it on disk. Raises OSError."""
+
+
 class ServerFace(Protocol):
     """What the server as a whole answers."""
 
@@ -119,6 +140,9 @@ class ServerFace(Protocol):
 
     async def rotate(self) -> dict[str, str]:
         """Accounting set → the file that was finished."""
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs: section → key → value as TOML, no secrets."""
 
     def orders(self) -> list[Order]:
         """The operator's orders in force."""

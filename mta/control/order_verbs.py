@@ -17,6 +17,7 @@ from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
 from mta.policy.orders import DRAIN, LIMITS, PAUSE, SCOPES, Order, make_order
 
+MAX_FOR_S = 3650 * 86_400.0
 ORDER_S = 45.0  # all workers take new settings
 
 
@@ -142,8 +143,8 @@ class OrderVerbs:
         return await self._recall(scope, args.name, LIMITS)
 
     async def _give(self, scope: str, name: str, values: dict[str, str], for_s: float) -> Row:
-        if for_s < 0:
-            raise ControlError("an order cannot end before it begins")
+        if not 0 <= for_s <= MAX_FOR_S:
+            raise ControlError("an order lasts up to 10 years", "without an end it needs no time")
         until = self._now() + for_s if for_s else None
         try:
             orders = [make_order(scope, name, what, text, until) for what, text in values.items()]

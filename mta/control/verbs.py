@@ -73,6 +73,7 @@ class Verbs:
             help="where a domain's mail goes",
             deadline_s=RESOLVE_DEADLINE_S + SLACK_S,
         )
+        add("config.running", NoArguments, self.config_running, help="the configuration that runs")
         add("reload", NoArguments, self.reload, help="read the configuration again", changes=True)
         add("rotate", NoArguments, self.rotate, help="begin new accounting files", changes=True)
         add("shutdown", ShutdownArgs, self.shutdown, help="stop the server", changes=True)
@@ -158,6 +159,10 @@ class Verbs:
             for task in asked:
                 task.cancel()
         raise ControlError("no worker answers", "sluice status shows which do")
+
+    async def config_running(self, args: NoArguments) -> Row:
+        """Section → key → value as TOML, as `config show` has it."""
+        return {"sections": self._server.configuration()}
 
     # -- changing -------------------------------------------------------------------------------
 

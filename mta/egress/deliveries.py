@@ -4,7 +4,8 @@ At most two are under way: one that waits for the reply to its dot, and the next
 §3.1 allows it by name; it saves a round trip, a write and a read a message). Replies come in the order of the commands, so
 whatever answers a MAIL, RCPT or DATA belongs to the youngest, and the reply to a dot to the oldest.
 
-RFC 5321 §3.3, RFC 2920 (pipelining), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 3461 (DSN parameters).
+RFC 5321 §3.3, RFC 2920 (pipelining), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 3461 (DSN parameters),
+RFC 6531 (SMTPUTF8).
 """
 
 import asyncio
@@ -13,8 +14,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mta.egress.spoken import Spoken, decide_spoken
 from mta.egress.transaction import Transaction
-from mta.model.envelope import Content, Entry, Message, SpillFile
+from mta.model.envelope import Content, Entry, SpillFile
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
 from mta.policy.reaction import outcome_of
@@ -80,7 +82,7 @@ class Deliveries:
 
     def begin(self, transaction: Transaction) -> bool:
         """Put down MAIL and, pipelined, RCPT and DATA; False: it fails here, its outcome is reported."""
-        refusal = self._unbearable(transaction.entries[0].message)
+        refusal = self._unbearable(transaction)
         session = self._session
         before = session.checkpoint()
         if refusal is None:
@@ -98,21 +100,37 @@ class Deliveries:
 
     def _put_envelope(self, transaction: Transaction) -> None:
         session, message = self._session, transaction.entries[0].message
+        spoken = transaction.spoken
         session.mail(
-            message.sender,
+            message.sender if spoken is None else spoken.sender,
             size=message.size,
             eight_bit=bool(message.content and message.content & Content.EIGHT_BIT),
             ret=message.ret,
             envid=message.envid,
+            utf8=spoken is not None and spoken.utf8,
         )
         if self._can_pipeline:
             for entry in transaction.entries:
-                session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
+                if spoken is None:
+                    session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
+                elif entry not in transaction.refused:
+                    self._put_spoken(spoken, entry)
             session.data()
 
-    def _unbearable(self, message: Message) -> Failed | None:
+    def _put_spoken(self, spoken: Spoken, entry: Entry) -> None:
+        """RCPT of mail in UTF-8."""
+        self._session.rcpt(
+            spoken.recipients.get(entry, entry.address),
+            notify=entry.notify,
+            orcpt=entry.orcpt,
+            utf8=spoken.utf8,
+            tag=entry,
+        )
+
+    def _unbearable(self, transaction: Transaction) -> Outcome | None:
         """What this host can never take of the message, known before a byte is sent."""
         offered = self._session.extensions
+        message = transaction.entries[0].message
         # Asked first whether it is anything but plain: `&` of two flags is Python code, 0.6 µs.
         content = message.content
         if content and content & Content.EIGHT_BIT and "8BITMIME" not in offered:
@@ -123,6 +141,13 @@ class Deliveries:
         if limit.isdigit() and 0 < int(limit) < message.size:
             reply = a_reply(552, "5.3.4", f"{message.size} bytes; the host takes at most {limit}")
             return Failed(reply, Extent.MESSAGE, local=True)
+        if content and content & Content.UTF8:
+            spoken = decide_spoken(transaction, offered)
+            if isinstance(spoken, Failed):
+                return spoken
+            transaction.spoken = spoken
+            if transaction.is_refused_whole:
+                return transaction.refused[transaction.entries[0]]
         return None
 
     def _mail_answered(self, reply: Reply) -> None:
@@ -140,10 +165,12 @@ class Deliveries:
     def _next_rcpt(self) -> None:
         """Without pipelining: one command, one reply."""
         transaction = self._running[-1]
-        if transaction.named < len(transaction.entries):
-            entry = transaction.entries[transaction.named]
-            transaction.named += 1
-            self._session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
+        entry = transaction.next_named()
+        if entry is not None:
+            if transaction.spoken is None:
+                self._session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
+            else:
+                self._put_spoken(transaction.spoken, entry)
             self._line.send(Step.RCPT)
         elif transaction.is_refused_whole:
             self._finish(next(iter(transaction.refused.values())))

@@ -17,11 +17,12 @@ from mta.egress.session import Facts, Manners, OutboundSession, Owner
 from mta.egress.transaction import Transaction
 from mta.io.connect import Patience, open_connection
 from mta.io.deadlines import Deadlines
+from mta.io.tls import verifying_context
 from mta.metrics.timings import Timings
 from mta.model.envelope import Entry
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import a_reply
-from mta.policy.rules import QueuePolicy, Tls, VmtaRules
+from mta.policy.rules import AuthTls, QueuePolicy, Tls, VmtaRules
 from mta.queue.actions import Candidate, Route
 
 BROKEN_TLS_S = 3600.0
@@ -69,6 +70,8 @@ class Opener:
         self._now = now
         # (host, port), for each port may be a server of its own → believed again at
         self._broken_tls: OrderedDict[tuple[str, int], float] = OrderedDict()
+        # Source addresses this machine lacks now.
+        self.missing_sources: frozenset[str] = frozenset()
         self._turns = itertools.count()  # for round robin over source addresses
 
     async def open(
@@ -87,12 +90,7 @@ class Opener:
             source = self._source(vmta, candidate)
             if source == "":
                 continue
-            manners = Manners(
-                vmta.ehlo_name or self._hostname,
-                self._tls_for(policy, candidate),
-                policy.timeouts,
-                self._context,
-            )
+            manners = self._manners(policy, vmta, candidate)
             result = await self._try(
                 number, candidate, manners, source, route.site, patience, attach
             )
@@ -106,6 +104,15 @@ class Opener:
                 return result
             last = result
         return last
+
+    def _manners(self, policy: QueuePolicy, vmta: VmtaRules, candidate: Candidate) -> Manners:
+        tls, context, auth = self._tls_for(policy, candidate), self._context, policy.auth
+        if auth is not None and auth.tls is not AuthTls.NONE:
+            tls = Tls.REQUIRE
+            if auth.tls is AuthTls.VERIFIED:
+                context = verifying_context(auth.ca_pem)
+        ehlo_name = vmta.ehlo_name or self._hostname
+        return Manners(ehlo_name, tls, policy.timeouts, context, auth)
 
     async def _try(
         self,
@@ -161,6 +168,8 @@ class Opener:
     def _source(self, vmta: VmtaRules, candidate: Candidate) -> str | None:
         """The address to bind to; None: the kernel chooses; "": this virtual MTA has none of that family."""
         own = vmta.source_v6 if ":" in candidate.address else vmta.source_v4
+        if self.missing_sources:
+            own = tuple(address for address in own if address not in self.missing_sources)
         if own:
             return own[next(self._turns) % len(own)]
         return "" if vmta.source_v4 or vmta.source_v6 else None

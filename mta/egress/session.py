@@ -24,9 +24,10 @@ from mta.model.errors import ProtocolError
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
 from mta.policy.reaction import outcome_of
-from mta.policy.rules import Tls
+from mta.policy.rules import AuthRules, Tls
 from mta.queue.actions import Candidate
 from mta.smtp.client import ClientSession, ReplyTo
+from mta.smtp.sasl import Login, choose_mechanism
 from mta.smtp.steps import Step
 
 GATHERED_BYTES = 32_768  # from here on a gathering write costs less than the copy it saves
@@ -54,6 +55,7 @@ class Manners:
     tls: Tls
     timeouts: Mapping[str, float]
     context: ssl.SSLContext | None
+    auth: AuthRules | None = None  # log in first
 
 
 class Owner(Protocol):
@@ -113,6 +115,7 @@ class OutboundSession(asyncio.Protocol):
         }
         self._waiting_for = Step.GREETING
         self._deliveries: Deliveries | None = None  # once it is ready
+        self._login: Login | None = None  # while we log in
         self.is_to_close = False  # once nothing runs
         self._closing = False
         self._is_over = False
@@ -292,7 +295,9 @@ class OutboundSession(asyncio.Protocol):
         elif step is Step.STARTTLS and reply.code == 220:
             self._tls_task = self._loop.create_task(self._start_tls())
         elif step is Step.STARTTLS and self._manners.tls is Tls.OPPORTUNISTIC:
-            self._become_ready()
+            self._log_in()
+        elif step is Step.AUTH:
+            self._login_answered(reply)
         else:
             self._refuse_connection(reply, step)
 
@@ -305,7 +310,47 @@ class OutboundSession(asyncio.Protocol):
             reply = a_reply(454, "4.7.4", "TLS is required here and the host does not offer it")
             self._refuse_connection(reply, Step.STARTTLS, local=True)
         else:
+            self._log_in()
+
+    def _log_in(self) -> None:
+        """RFC 4954, where the operator gave us a password for this host; TLS was seen to before."""
+        auth = self._manners.auth
+        if auth is None:
             self._become_ready()
+            return
+        in_tls = bool(self.facts.tls_protocol)
+        mechanism = choose_mechanism(self._session.extensions.get("AUTH", ""), in_tls=in_tls)
+        if not mechanism:
+            text = "we are to log in here and the host offers none of PLAIN, LOGIN and CRAM-MD5"
+            self._refuse_connection(a_reply(451, "4.7.0", text), Step.AUTH, local=True)
+            return
+        self._login = Login(mechanism, auth.user, auth.password)
+        self._say_login(self._login.first())
+
+    def _say_login(self, line: str) -> None:
+        self._session.auth_line(line)
+        self.send(Step.AUTH)
+
+    def _login_answered(self, reply: Reply) -> None:
+        login, auth = self._login, self._manners.auth
+        assert login is not None
+        assert auth is not None
+        if reply.code == 235:
+            self._login = None
+            self._become_ready()
+        elif reply.code == 334:
+            try:
+                self._say_login(login.answer(reply.text))
+            except ValueError as error:
+                why = a_reply(451, "4.7.0", f"cannot log in by {login.mechanism}: {error}")
+                self._refuse_connection(why, Step.AUTH, local=True)
+        else:
+            # Our configuration is wrong, or theirs: no recipient is to blame (RFC 4954 §6).
+            text = (
+                f"the host refused our login as {auth.user} (see auth of its hosts): {reply.text}"
+            )
+            why = Reply(reply.code, reply.enhanced, (text,))
+            self._refuse_connection(why, Step.AUTH)
 
     def _become_ready(self) -> None:
         self.facts.extensions = ",".join(self._session.extensions)

@@ -49,8 +49,11 @@ class Settler:
         timings: Timings | None = None,
         named_sites: Container[str] = (),
         classifier: Classifier | None = None,
+        owes_notice: Callable[[Entry], bool] = lambda _entry: False,
     ) -> None:
+        """`owes_notice`: whether the sender is to be told that this entry failed."""
         self.classifier = classifier or Classifier(())  # a reload brings another
+        self._owes_notice = owes_notice
         self.named_sites = named_sites  # those of the configuration; a reload brings others
         self._timings = timings or Timings()
         self._scheduler = scheduler
@@ -90,7 +93,10 @@ class Settler:
             self._loop.call_soon(self._flush)
         self._unsettled += 1
         event = self._event(entry, outcome, decision, facts, now)
-        self._batch.append((entry, Settlement(entry, decision.due, event)))
+        settlement = Settlement(entry, decision.due, event)
+        if event.kind == "b":
+            settlement.owes_notice = self._owes_notice(entry)
+        self._batch.append((entry, settlement))
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
@@ -123,6 +129,7 @@ class Settler:
             kind = "d"
             category = SUCCESS
             self._counts.delivered += 1
+            add_to(self._counts.delivered_by_vmta, entry.key.vmta)
             self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local

@@ -3,10 +3,15 @@
 Keeps what each recipient was told, so that every entry gets exactly one outcome, however the transaction ends.
 """
 
+from typing import TYPE_CHECKING
+
 from mta.model.envelope import Entry, SpillFile
 from mta.model.outcome import Deferred, Extent, Outcome
 from mta.model.reply import Reply
 from mta.smtp.steps import Step
+
+if TYPE_CHECKING:
+    from mta.egress.spoken import Spoken
 
 
 class Transaction:
@@ -23,6 +28,7 @@ class Transaction:
         "named",
         "prefix",
         "refused",
+        "spoken",
     )
 
     def __init__(
@@ -39,6 +45,7 @@ class Transaction:
         self.body = body
         self.is_checked = is_checked
         self.refused: dict[Entry, Outcome] = {}
+        self.spoken: Spoken | None = None  # what is said instead of the envelope, for mail in UTF-8
         self.named = 0  # entries named with RCPT so far, where one waits for each reply
         self.mail_taken = False
         self.body_begun = False
@@ -49,6 +56,15 @@ class Transaction:
     def is_refused_whole(self) -> bool:
         """No recipient is left to send the message to."""
         return len(self.refused) == len(self.entries)
+
+    def next_named(self) -> Entry | None:
+        """Without pipelining: the entry to name next, past those that were refused before anything was said."""
+        while self.named < len(self.entries):
+            entry = self.entries[self.named]
+            self.named += 1
+            if entry not in self.refused:
+                return entry
+        return None
 
     def refuse(self, entry: Entry, outcome: Outcome) -> None:
         """This recipient was refused; what was said first holds."""

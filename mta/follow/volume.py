@@ -1,8 +1,8 @@
 """The volume follower: counts deliveries for the licence, out of the same events as the records.
 
-One Email is one recipient accepted by a remote host: one `d` event (C11). Counts go with the cursor they were read up to; both
-are on disk together, in the licence's ledger and nowhere else: whatever crashes, events are counted once. Until then they are
-not pruned. Only numbers leave here: a spool's UUID, two event ids, how many.
+One Email is one recipient accepted by a remote host: one `d` event, but for the notices we write ourselves (C11). Counts go with
+the cursor they were read up to; both are on disk together, in the licence's ledger and nowhere else: whatever crashes, events are
+counted once. Until then they are not pruned. Only numbers leave here: a spool's UUID, two event ids, how many.
 
 `VolumeSink` counts and `VolumeCursors` keeps the place, for one `Follower`; both live on its thread.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mta.follow.inbox import Numbered
+from mta.model.envelope import NOTICE
 from mta.model.event import Attempt
 
 NAME = "volume"
@@ -43,7 +44,9 @@ class VolumeSink:
     def write(self, spool: str, events: Sequence[Numbered]) -> None:
         """See `Sink`."""
         self.counts.setdefault(spool, []).extend(
-            number for number, event in events if event.__class__ is Attempt and event.kind == "d"
+            number
+            for number, event in events
+            if event.__class__ is Attempt and event.kind == "d" and event.source_kind != NOTICE
         )
 
     def save(self) -> str:

@@ -14,6 +14,7 @@ from mta.model.envelope import SpillFile
 SPILL_AT = 1_048_576
 # With this share of the budget in use, any message spills once it has its header: memory stays for small ones.
 TIGHT = 0.75
+SMALL_CHUNK = 1024  # a client may send byte by byte; pieces below this are put together
 SPILL_AT_WHEN_TIGHT = 327_680  # beyond the largest header: a message spills with its header whole
 
 
@@ -65,7 +66,7 @@ class IntakeMemory:
 class Collector:
     """One message on its way in. Ends with exactly one of `finish` and `discard`."""
 
-    __slots__ = ("_chunks", "_memory", "_new_spill", "_on_spill", "_spill", "held", "size")
+    __slots__ = ("_chunks", "_memory", "_new_spill", "_on_spill", "_spill", "_tail", "held", "size")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Collector:
         self._on_spill = on_spill
         self._chunks: list[bytes] = []
         self._spill: Spill | None = None
+        self._tail = b""  # what is too small to be written alone
         self.held = 0
         self.size = 0
 
@@ -91,9 +93,15 @@ class Collector:
         size = len(chunk)
         self.size += size
         if self._spill is not None:
-            self._write(chunk)
+            self._tail = self._tail + chunk if self._tail else chunk
+            if len(self._tail) >= SMALL_CHUNK:
+                self._write_tail()
             return
-        self._chunks.append(chunk)
+        chunks = self._chunks
+        if size < SMALL_CHUNK and chunks and len(chunks[-1]) < SMALL_CHUNK:
+            chunks[-1] += chunk  # a byte in an object of its own would cost forty
+        else:
+            chunks.append(chunk)
         self.held += size
         self._memory.take(size)
         if self.held > SPILL_AT or (self._memory.is_tight and self._may_spill()):
@@ -110,6 +118,8 @@ class Collector:
     def finish(self, done: Callable[[SpillFile | BaseException], None]) -> None:
         """Sync the spill file; `done` gets it, or the error that kept it from the disk."""
         assert self._spill is not None
+        if self._tail:
+            self._write_tail()
         self._spill.finish(done)
 
     def release(self) -> None:
@@ -132,11 +142,14 @@ class Collector:
         self._spill = self._new_spill()
         self.release()
         if kept:
-            self._write(kept, filtered=True)
+            self._write(kept)
 
-    def _write(self, chunk: bytes, *, filtered: bool = False) -> None:
+    def _write_tail(self) -> None:
+        tail, self._tail = self._tail, b""
+        self._write(self._on_spill(tail))
+
+    def _write(self, data: bytes) -> None:
         assert self._spill is not None
-        data = chunk if filtered else self._on_spill(chunk)
         size = len(data)
         self._memory.take(size)
         memory = self._memory

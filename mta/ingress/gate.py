@@ -20,10 +20,12 @@ from mta.policy.admission import (
     TOO_MANY_CONNECTIONS,
     TOO_MANY_MESSAGES,
     TOO_MANY_OF_AN_HOUR,
+    TWO_TIMES,
     Admission,
     Peer,
     Quota,
 )
+from mta.policy.guesses import Guesses
 from mta.policy.passwords import verify_password
 from mta.policy.rules import Demand, ListenerRules
 from mta.smtp import replies
@@ -36,6 +38,7 @@ LEASE_WAIT_S = 1.0
 DRAINED = a_reply(451, "4.3.2", "mail for this domain is not taken now; send it again later")
 REMEMBERED_LOGIN_S = 300.0
 REMEMBERED_LOGINS = 10_000
+FAILED_LOGINS = 3  # of one connection; then it is closed
 
 Answered = Callable[[Reply | None], None]
 
@@ -48,6 +51,7 @@ class Client:
     peer: Peer
     local_ip: str = ""
     name: str = ""
+    failed_logins: int = 0
     lease: int | None = None
     request: int | None = None
 
@@ -95,6 +99,7 @@ class Gate:
         # Passwords are never kept: a success is remembered under a hash keyed with this process's secret.
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._guesses = Guesses()
         # Whether an operator takes no more mail for this domain.
         self.is_drained: Callable[[str], bool] = lambda _domain: False
 
@@ -138,7 +143,10 @@ class Gate:
     def authenticate(
         self, client: Client, user: str, password: str, answered: Callable[[Reply], None]
     ) -> None:
-        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes."""
+        """Check a user's password in a bounded pool of threads; a success is remembered for five minutes.
+
+        After failures the next check may have to wait (`mta.policy.guesses`): it is refused unseen with 454.
+        """
         stored = client.rules.users.get(user)
         now = self._clock.now()
         token = hmac.digest(
@@ -147,20 +155,28 @@ class Gate:
         if self._remembered.get(token, 0.0) > now:
             answered(replies.AUTHENTICATED)
             return
+        guesses, source = self._guesses, client.peer.source
+        if guesses.wait(source, user, now):
+            answered(_failed_login(client, user, replies.TOO_MANY_GUESSES))
+            return
 
         def checked(result: object) -> None:
+            now = self._clock.now()
             if isinstance(result, BaseException):
                 logger.error("a password could not be checked", error=repr(result))
+                guesses.unanswered(source, user, now)
                 answered(replies.AUTH_BUSY)
             elif result and stored is not None:
-                self._remember(token, self._clock.now() + REMEMBERED_LOGIN_S)
+                guesses.succeeded(source, user, now)
+                self._remember(token, now + REMEMBERED_LOGIN_S)
                 answered(replies.AUTHENTICATED)
             else:
-                logger.warning("authentication failed", peer=client.peer.address, user=user)
-                answered(replies.BAD_CREDENTIALS)
+                guesses.failed(source, user, now)
+                answered(_failed_login(client, user, replies.BAD_CREDENTIALS))
 
         # An unknown user costs the same time as a wrong password: who exists stays our secret.
         if not self._workshop.submit(lambda: verify_password(stored, password), checked):
+            guesses.unanswered(source, user, now)
             answered(replies.AUTH_BUSY)
 
     def _remember(self, token: bytes, until: float) -> None:
@@ -175,6 +191,8 @@ class Gate:
         """May this client send now, and this sender?"""
         admission = client.admission
         refusal = self._house.refusal() or admission.check_mail(mail.sender, mail.domain, mail.size)
+        if refusal is None and (mail.hold_for or mail.hold_until):
+            refusal = self._check_hold(admission, mail)
         if refusal is not None:
             answered(refusal)
             return
@@ -191,8 +209,33 @@ class Gate:
             return
         self._count(admission.recipient_quotas(peer), TOO_MANY_OF_AN_HOUR, answered)
 
+    def _check_hold(self, admission: Admission, mail: MailFrom) -> Reply | None:
+        """RFC 4865: one time of delivery, no further ahead than was offered."""
+        if mail.hold_for and mail.hold_until:
+            return TWO_TIMES
+        now = self._clock.now()
+        found = admission.release_at(release_wanted(mail, now, self._clock.wall()), now)
+        return found if isinstance(found, Reply) else None
+
     def _count(self, quotas: Sequence[Quota], full: Reply, answered: Answered) -> None:
         if not quotas:
             answered(None)
             return
         self._governor.quotas(quotas, lambda granted: answered(None if granted else full))
+
+
+def release_wanted(mail: MailFrom, now: float, wall: float) -> float:
+    """When the sender wants it to go, by the worker's clock (`now`; theirs shows `wall`); 0.0: at once."""
+    if mail.hold_for:
+        return now + mail.hold_for
+    return now + mail.hold_until - wall if mail.hold_until else 0.0
+
+
+def _failed_login(client: Client, user: str, reply: Reply) -> Reply:
+    """What a failed login hears: `reply`, and after several the end.
+
+    The filter for fail2ban (config/fail2ban) reads this line: the address follows the event, before anything a stranger chose.
+    """
+    logger.warning("authentication failed", peer=client.peer.address, user=user, reply=reply.code)
+    client.failed_logins += 1
+    return reply if client.failed_logins < FAILED_LOGINS else replies.NO_MORE_GUESSES

@@ -2,8 +2,8 @@
 
 An `Arrival` is one message on its way: `add` its bytes, then `finish`; the reply comes when the message is on stable
 storage, or says why it is not taken. The order of the finished message is: DKIM-Signature, Received, fields we add, then
-what was received, less the control fields (`X-Virtual-MTA`, `X-Job`). Only the last part is the spool's `body`; it never
-changes.
+what was received, less the control fields (`X-Virtual-MTA`, `X-Job`, `X-Deliver-After`, `X-Priority-Class`). Only the last
+part is the spool's `body`; it never changes.
 
 RFC 5321 §4.4 (trace), §6.3 (loops); RFC 6409 §8 (Message-ID, Date); RFC 6376 (signatures).
 """
@@ -30,6 +30,7 @@ from mta.model.envelope import (
     Draft,
     Entry,
     Message,
+    Priority,
     QueueKey,
     SpillFile,
     format_message_id,
@@ -37,7 +38,10 @@ from mta.model.envelope import (
 from mta.model.errors import SpoolError
 from mta.model.event import Received
 from mta.model.reply import Reply, a_reply
-from mta.policy.admission import Admission, Peer
+from mta.policy.admission import BAD_PRIORITY, BAD_TIME, Admission, Peer
+from mta.policy.pools import Pools
+from mta.policy.schedule import parse_time
+from mta.queue.priority import parse_priority
 from mta.smtp import replies
 from mta.smtp.grammar import RcptTo
 from mta.spool.bodies import BodyCache
@@ -54,7 +58,11 @@ SIGN_ON_LOOP_ALONE_S = 0.0007
 MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_limit
 
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
+NOT_UTF8 = a_reply(550, "5.6.0", "the header is not UTF-8, as SMTPUTF8 says it is (RFC 6532)")
 DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
+VMTA_GONE = a_reply(
+    451, "4.3.5", "the virtual MTA or pool was taken out of the configuration; connect again"
+)
 TOO_BUSY = a_reply(451, "4.3.2", "too many messages are being signed; send it again later")
 
 Done = Callable[[Reply], None]
@@ -91,6 +99,9 @@ class Submission:
     local_ip: str = ""
     source_name: str = ""
     protocol: str = "ESMTP"  # RFC 3848
+    release_at: float = 0.0  # by MAIL: not before; 0.0: at once
+    answers: tuple[int, list[int]] | None = None  # of a notice: see `Draft`
+    utf8: bool = False  # it said SMTPUTF8
 
 
 @dataclass(slots=True)
@@ -102,6 +113,8 @@ class _Examined:
     vmta: str
     job: str
     signers: Sequence[Signer]
+    release_at: float = 0.0  # by its header: not before
+    priority: Priority = Priority.NORMAL
     is_headerless: bool = False  # it begins with its body: the blank line must be put in front
     hashers: dict[str, BodyHasher] = field(
         default_factory=dict
@@ -129,6 +142,7 @@ class Intake:
         self.memory = memory
         self.clock = clock
         self.keyring = KeyRing([])
+        self.pools = Pools()
         self.licence_held_s: Callable[[], float] = lambda: 0.0
         self.is_drained: Callable[[str], bool] = lambda _job: False
         self._bodies = bodies
@@ -161,24 +175,49 @@ class Intake:
             return TWO_AUTHORS
         if index.broken_at > 0:
             return a_reply(550, "5.6.0", "a line of the header is no field (RFC 5322 section 2.2)")
+        if submission.utf8 and not _is_utf8(block):
+            return NOT_UTF8
         controls = submission.admission.control_fields
         asked = index.find(controls[0])
         wanted = "" if asked is None else asked.decode("ascii", "replace")
-        vmta = submission.admission.choose_vmta(submission.peer, wanted)
-        if isinstance(vmta, Reply):
-            return vmta
+        named_vmta = submission.admission.choose_vmta(submission.peer, wanted, submission.sender)
+        if isinstance(named_vmta, Reply):
+            return named_vmta
         named = index.find(controls[1])
         job = "" if named is None else _shown(named.decode("utf-8", "replace").strip())
+        timed = index.find(controls[2])
+        release_at = 0.0 if timed is None else self._release_at(timed, submission)
+        if isinstance(release_at, Reply):
+            return release_at
+        ranked = index.find(controls[3])
+        priority = Priority.NORMAL
+        if ranked is not None:
+            try:
+                priority = parse_priority(ranked.decode("ascii", "replace"))
+            except ValueError:
+                return BAD_PRIORITY
         if job and self.is_drained(job):
             return DRAINED
+        vmta = self.pools.choose(named_vmta, job)
+        if vmta is None:
+            return VMTA_GONE
         kept = block
-        if asked is not None or named is not None:
+        if not (asked is named is timed is ranked is None):
             kept = index.strip(controls)
             index = HeaderIndex(kept)
         author = index.find(b"from")
         from_domain = author_domain(author) if author is not None else ""
         signers = self.keyring.signers_for(from_domain, submission.sender_domain)
-        return _Examined(kept, index, vmta, job, signers, is_headerless)
+        return _Examined(kept, index, vmta, job, signers, release_at, priority, is_headerless)
+
+    def _release_at(self, value: bytes, submission: Submission) -> float | Reply:
+        """The time that `X-Deliver-After` names."""
+        now, wall = self.clock.now(), self.clock.wall()
+        try:
+            wanted = now + parse_time(value.decode("ascii", "replace")) - wall
+        except (ValueError, OverflowError):
+            return BAD_TIME
+        return submission.admission.release_at(wanted, now)
 
     def store(
         self,
@@ -205,9 +244,15 @@ class Intake:
             hostname=self._hostname,
             protocol=submission.protocol,
             token=token,
-            recipient=recipients[0].address if len(recipients) == 1 else "",
+            # Not in UTF-8: it alone would keep the message from every host without SMTPUTF8.
+            recipient=recipients[0].address
+            if len(recipients) == 1 and recipients[0].address.isascii()
+            else "",
             wall=wall,
         )
+        # Without SMTPUTF8 bytes over 127 in a header are what they always were: 8-bit text that most hosts take.
+        if submission.utf8 and not examined.kept.isascii():
+            content |= Content.UTF8
         message = Message(
             self.spool.number,
             number,
@@ -224,6 +269,8 @@ class Intake:
             source_name=submission.source_name,
             user=submission.peer.user,
             licence_held_s=self.licence_held_s(),
+            release_at=max(submission.release_at, examined.release_at),
+            priority=examined.priority,
         )
         prefix = trace + added
         if not examined.signers:
@@ -259,6 +306,7 @@ class Intake:
         body_size = len(body) if isinstance(body, bytes) else body.size
         message.size = len(prefix) + body_size
         vmta, now = message.vmta, message.received_at
+        due = max(now, message.release_at)
         entries = [
             Entry(
                 message,
@@ -266,10 +314,12 @@ class Intake:
                 recipient.address,
                 notify=recipient.notify,
                 orcpt=recipient.orcpt,
-                due=now,
+                due=due,
             )
             for recipient in submission.recipients
         ]
+        if not (message.sender.isascii() and all(map(_is_ascii, entries))):
+            message.content |= Content.UTF8
         event = Received(
             now,
             message.number,
@@ -285,7 +335,7 @@ class Intake:
             message.user,
             submission.local_ip,
         )
-        draft = Draft(message, entries, prefix, body, event)
+        draft = Draft(message, entries, prefix, body, event, submission.answers)
 
         token = format_message_id(self.spool.uuid, message.number)
 
@@ -293,7 +343,8 @@ class Intake:
             if error is not None:
                 done(replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR)
                 return
-            self._bodies.put(message, prefix, body, len(entries))
+            if due <= now:
+                self._bodies.put(message, prefix, body, len(entries))
             done(a_reply(250, "2.6.0", f"queued as {token}"))
             self._on_accepted(draft)
 
@@ -401,6 +452,18 @@ class Arrival:
         self._intake.store(
             self._submission, examined, result, digests.__getitem__, self._content, done
         )
+
+
+def _is_ascii(entry: Entry) -> bool:
+    return entry.address.isascii()
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shown(text: str) -> str:

@@ -4,34 +4,36 @@ The rules stand elsewhere: the dialogue in `mta.smtp.server`, admission in `mta.
 message in `mta.ingress.intake`. Every question may be answered later; until then the session takes no further command and its
 bounded buffer holds what a pipelining client has sent ahead.
 
-RFC 5321; RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS).
+RFC 5321; RFC 3030 (BDAT); RFC 3207 (STARTTLS); RFC 4954 (AUTH); RFC 8314 (implicit TLS). Behind a proxy the client is the one
+its PROXY header names (`mta.smtp.proxy`).
 """
 
 import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Container
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from mta.ingress.gate import Client, Gate
+from mta.ingress.gate import Client, Gate, release_wanted
 from mta.ingress.intake import Arrival, Intake, Submission
+from mta.ingress.listener import Listener, read_preface
 from mta.ingress.refusals import RefusalLog
 from mta.io.deadlines import Deadlines
+from mta.io.tls import certificate_names
 from mta.metrics.counts import Counts
 from mta.metrics.timings import Timings
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply, a_reply
 from mta.policy.admission import Admission, Peer
-from mta.policy.rules import BareNewline, ListenerRules, ListenerTls
+from mta.policy.rules import ListenerRules
 from mta.smtp import replies
 from mta.smtp.dots import DataFault
-from mta.smtp.extensions import ServerOffer
-from mta.smtp.grammar import Auth, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
-from mta.smtp.server import NEED_DATA, Chunk, EndOfData, ServerSession
+from mta.smtp.grammar import Auth, Bdat, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
+from mta.smtp.proxy import NOBODY, Proxied
+from mta.smtp.server import NEED_DATA, Chunk, EndOfBdat, EndOfData, ServerSession
 
 logger = structlog.get_logger()
 
@@ -42,37 +44,6 @@ ANSWER_TIMEOUT_S = 120.0
 TLS_HANDSHAKE_TIMEOUT_S = 30.0
 
 TOO_SLOW = a_reply(421, "4.4.2", "The message comes too slowly, closing")
-
-
-class Listener:
-    """One listening address: its rules, its TLS context, and what its sessions share."""
-
-    def __init__(
-        self,
-        rules: ListenerRules,
-        *,
-        hostname: str,
-        banner: str,
-        context: ssl.SSLContext | None,
-        vmtas: Container[str],
-    ) -> None:
-        self.rules = rules
-        self.admission = Admission(rules, vmtas)
-        self.context = context
-        self.implicit_tls = rules.tls is ListenerTls.IMPLICIT
-        self.offer = ServerOffer(
-            hostname=hostname,
-            banner=banner,
-            max_size=rules.max_size,
-            tls_available=context is not None and not self.implicit_tls,
-            auth_available=bool(rules.users),
-            max_recipients=rules.max_recipients,
-            normalize=rules.bare_newline is BareNewline.NORMALIZE,
-        )
-
-    def greet_with(self, banner: str) -> None:
-        """Say this behind the host's name from the next client on."""
-        self.offer = replace(self.offer, banner=banner)
 
 
 class SmtpService:
@@ -95,25 +66,38 @@ class SmtpService:
         self.counts = counts
         self.connections: set[SmtpConnection] = set()
         self.is_stopping = False
+        self._arriving: set[asyncio.Task[None]] = set()
 
     def adopt(self, sock: socket.socket, listener: Listener) -> None:
         """Serve an accepted socket from here on."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._adopt(sock, listener))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
         task.add_done_callback(_log_failure)
 
     async def _adopt(self, sock: socket.socket, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         context = listener.context if listener.implicit_tls else None
+        proxied: Proxied | None = None
         try:
+            if listener.rules.proxy_from:
+                proxied = await read_preface(sock, listener, self.counts, self.refusals)
+                if proxied is None:
+                    sock.close()
+                    return
             await loop.connect_accepted_socket(
-                lambda: SmtpConnection(self, listener),
+                lambda: SmtpConnection(self, listener, proxied),
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,
             )
-        except (OSError, ssl.SSLError):
+        except (OSError, ssl.SSLError) as error:
             sock.close()  # the client went, or its handshake failed: nothing was promised
+            listener.tell_of_handshake(error)
+        except asyncio.CancelledError:
+            sock.close()
+            raise
 
     def take_no_more(self) -> None:
         """Begin no new transaction: those that run may end, all other clients hear 421 now."""
@@ -130,6 +114,8 @@ class SmtpService:
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.close_with(replies.SHUTTING_DOWN)
+        for task in list(self._arriving):
+            task.cancel()
 
 
 class SmtpConnection(asyncio.Protocol):
@@ -145,6 +131,7 @@ class SmtpConnection(asyncio.Protocol):
         "_listener",
         "_loop",
         "_mail",
+        "_proxied",
         "_pumping",
         "_recipients",
         "_service",
@@ -154,10 +141,14 @@ class SmtpConnection(asyncio.Protocol):
         "deadline",
     )
 
-    def __init__(self, service: SmtpService, listener: Listener) -> None:
+    def __init__(
+        self, service: SmtpService, listener: Listener, proxied: Proxied | None = None
+    ) -> None:
+        """`proxied`: what the PROXY header says, where the listener takes them."""
         self.deadline = float("inf")
         self._service = service
         self._listener = listener
+        self._proxied = proxied
         self._loop = asyncio.get_running_loop()
         self._session = ServerSession(listener.offer, in_tls=listener.implicit_tls)
         self._transport: asyncio.Transport | None = None
@@ -178,15 +169,7 @@ class SmtpConnection(asyncio.Protocol):
         if self._service.is_stopping:
             self.close_with(replies.SHUTTING_DOWN)
             return
-        name = transport.get_extra_info("peername")
-        local = transport.get_extra_info("sockname")
-        admission = self._listener.admission
-        client = Client(
-            admission,
-            admission.peer(name[0]),
-            local_ip=local[0],
-        )
-        self._client = client
+        client = self._client = self._client_at(transport)
         service = self._service
         service.connections.add(self)
         service.counts.connections_in += 1
@@ -195,6 +178,26 @@ class SmtpConnection(asyncio.Protocol):
         self.deadline = self._loop.time() + ANSWER_TIMEOUT_S
         transport.pause_reading()
         service.gate.connect(client, self._admitted)
+
+    def _client_at(self, transport: asyncio.Transport) -> Client:
+        """Who is at the other end, or behind the proxy there."""
+        address: str = transport.get_extra_info("peername")[0]
+        local: str = transport.get_extra_info("sockname")[0]
+        proxied = self._proxied
+        if proxied is not None and proxied != NOBODY:
+            address, local = proxied
+        admission = self._listener.admission
+        peer = admission.peer(address)
+        if proxied == NOBODY:
+            peer.is_listed = False  # whoever it is, the proxy's own address gives it no rights
+        client = Client(admission, peer, local_ip=local)
+        self._look_at_certificate(client, transport)
+        return client
+
+    def _look_at_certificate(self, client: Client, transport: asyncio.Transport) -> None:
+        """In TLS: a name in the client's certificate may stand for a user; AUTH may name another."""
+        names = certificate_names(transport.get_extra_info("peercert"))
+        client.peer.user = client.admission.certified_user(names)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -353,7 +356,7 @@ class SmtpConnection(asyncio.Protocol):
     def _take_hello(self, event: Hello) -> None:
         self._client.name = event.name
         self._forget_transaction()
-        self._session.reply(self._session.hello_reply())
+        self._session.reply(self._session.hello_reply(self._service.intake.clock.wall()))
 
     def _take_start_tls(self, event: StartTls) -> None:
         del event
@@ -381,8 +384,9 @@ class SmtpConnection(asyncio.Protocol):
                 server_side=True,
                 ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S,
             )
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError):
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
             transport.abort()
+            self._listener.tell_of_handshake(error, self._client.peer.address)
             # Cut in the middle of the handshake, the layer between may leave nobody to tell us: the client's place is free now.
             self._loop.call_soon(self.connection_lost, None)
             return
@@ -390,6 +394,7 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._service.counts.connections_in_tls += 1
         self._transport = secured
+        self._look_at_certificate(self._client, secured)
         self._is_held = False
         self._flush()
 
@@ -400,7 +405,7 @@ class SmtpConnection(asyncio.Protocol):
                 self._client.peer.user = event.user
                 counts.auth_succeeded += 1
             else:
-                counts.auth_failed += reply.code == 535  # not where we were too busy to look
+                counts.auth_failed += reply is not replies.AUTH_BUSY  # there we did not look
             self._answer(reply)
 
         self._service.gate.authenticate(self._client, event.user, event.password, answered)
@@ -435,9 +440,19 @@ class SmtpConnection(asyncio.Protocol):
 
     def _take_data(self, event: Data) -> None:
         del event
+        self._begin_message()
+        self._session.reply(replies.START_MAIL)
+
+    def _take_bdat(self, event: Bdat) -> None:
+        del event
+        if self._arrival is None:  # the first of the message
+            self._begin_message()
+
+    def _begin_message(self) -> None:
         mail, client = self._mail, self._client
         assert mail is not None
         self._data_started = self._loop.time()
+        clock = self._service.intake.clock
         self._arrival = self._service.intake.begin(
             Submission(
                 client.admission,
@@ -450,9 +465,10 @@ class SmtpConnection(asyncio.Protocol):
                 local_ip=client.local_ip,
                 source_name=client.name,
                 protocol=self._session.protocol,
+                release_at=release_wanted(mail, clock.now(), clock.wall()),
+                utf8=mail.utf8,
             )
         )
-        self._session.reply(replies.START_MAIL)
 
     def _take_chunk(self, event: Chunk) -> None:
         assert self._arrival is not None
@@ -462,6 +478,14 @@ class SmtpConnection(asyncio.Protocol):
             self._transport.pause_reading()
             memory.wait(self._resume_reading)
 
+    def _take_end_of_bdat(self, event: EndOfBdat) -> None:
+        if event.fault is None:
+            self._session.reply(replies.BDAT_TAKEN)
+        else:
+            self._refuse_message(event.fault)
+            self._forget_transaction()
+            self._session.reply(event.fault.reply)
+
     def _take_end_of_data(self, event: EndOfData) -> None:
         arrival, self._arrival = self._arrival, None
         assert arrival is not None
@@ -470,14 +494,17 @@ class SmtpConnection(asyncio.Protocol):
         self._transaction_deadline = float("inf")
         if event.fault is not None:
             arrival.discard()
-            counts = self._service.counts
-            counts.messages_in_refused += 1
-            counts.data_faults += event.fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
-            self._service.refusals.note(self._client, "DATA", event.fault.reply)
+            self._refuse_message(event.fault)
             self._answer(event.fault.reply)
         else:
             self._data_ended = time.monotonic()
             arrival.finish(self._stored)
+
+    def _refuse_message(self, fault: DataFault) -> None:
+        counts = self._service.counts
+        counts.messages_in_refused += 1
+        counts.data_faults += fault in (DataFault.BARE_NEWLINE, DataFault.NUL)
+        self._service.refusals.note(self._client, "DATA", fault.reply)
 
     def _stored(self, reply: Reply) -> None:
         counts = self._service.counts
@@ -500,6 +527,9 @@ class SmtpConnection(asyncio.Protocol):
         del event
 
     def _forget_transaction(self) -> None:
+        if self._arrival is not None:  # between two BDATs
+            self._arrival.discard()
+            self._arrival = None
         self._mail = None
         self._recipients = []
         self._transaction_deadline = float("inf")
@@ -519,7 +549,9 @@ _TAKE: dict[type, Callable[[SmtpConnection, Any], None]] = {
     MailFrom: SmtpConnection._take_mail,
     RcptTo: SmtpConnection._take_rcpt,
     Data: SmtpConnection._take_data,
+    Bdat: SmtpConnection._take_bdat,
     Chunk: SmtpConnection._take_chunk,
+    EndOfBdat: SmtpConnection._take_end_of_bdat,
     EndOfData: SmtpConnection._take_end_of_data,
     Reset: SmtpConnection._take_reset,
     Quit: SmtpConnection._take_quit,

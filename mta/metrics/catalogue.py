@@ -78,6 +78,11 @@ WORKER_METRICS: tuple[Metric, ...] = (
     _gauge("intake_memory_bytes", "Memory that messages take which are being received."),
     _gauge("body_cache_bytes", "Memory that keeps bodies at hand for their first attempt."),
     _gauge("memory_bytes", "Resident memory of the worker's process."),
+    _gauge(
+        "vmta_out",
+        "1 while a virtual MTA is out of service: paused, drained, or without its source addresses.",
+        "vmta",
+    ),
     _gauge("dns_down", "1 while no DNS server answers."),
     Metric(
         "loop_lag_seconds",

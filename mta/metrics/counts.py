@@ -28,13 +28,17 @@ class Counts:
 
     # Coming in
     connections_in: int = _count("Connections accepted from feeders.")
-    connections_in_refused: int = _count("Connections from feeders refused by a limit (421).")
+    connections_in_refused: int = _count(
+        "Connections from feeders refused by a limit (421), or because they are not among `proxy_from`."
+    )
     connections_in_tls: int = _count("TLS handshakes completed with feeders.")
     connections_in_timed_out: int = _count(
         "Feeder connections closed by a deadline or a data rate."
     )
     auth_succeeded: int = _count("Successful AUTH commands.")
-    auth_failed: int = _count("AUTH commands refused for wrong credentials (535).")
+    auth_failed: int = _count(
+        "AUTH commands refused for wrong credentials (535), or unseen after too many of them (454, 421)."
+    )
     messages_in: int = _count("Messages accepted: durable, and answered 250.")
     recipients_in: int = _count("Recipients of accepted messages.")
     bytes_in: int = _count("Bytes of accepted messages.")
@@ -55,11 +59,16 @@ class Counts:
     )
     bytes_out: int = _count("Bytes of those messages.")
     delivered: int = _count("Recipients a next hop took responsibility for.")
+    delivered_by_vmta: dict[str, int] = _count_by("vmta", "Recipients delivered, by virtual MTA.")  # noqa: RUF009
     deferred: int = _count("Attempts for a recipient that ended with not now.")
     bounced: int = _count("Recipients given up because of a reply, theirs or ours.")
     expired: int = _count("Recipients given up because their time ran out.")
     deleted: int = _count("Recipients deleted by an administrator.")
     queues_deferred: int = _count("Failures of a connection, a site or DNS that postponed a queue.")
+    notices: int = _count("Notices of failed mail written to senders.")
+    notices_waived: int = _count(
+        "Messages of whose failures nobody was told: their sender's notices are beyond the limit."
+    )
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009
     deferrals_by_category: dict[str, int] = _count_by("category", "Deferred attempts, by category.")  # noqa: RUF009

@@ -86,6 +86,20 @@ def normalise_domain(text: str) -> str:
     raise AddressError(_why_no_domain(domain))
 
 
+@lru_cache(maxsize=1024)  # 0.1 µs instead of 100; keys are no longer than `MAX_DOMAIN`, or refused
+def u_label_domain(text: str) -> tuple[str, str]:
+    """A domain with U-labels in its one spelling, and in A-labels: (`bücher.example`, `xn--bcher-kva.example`).
+
+    Capitals, full-width dots and the like are mapped away (UTS 46): what goes on is what the host of
+    the domain calls itself. Raises AddressError.
+    """
+    a_labels = normalise_domain(text)
+    try:
+        return idna.decode(a_labels), a_labels
+    except UnicodeError as error:
+        raise AddressError(f"{text!r} is no valid internationalised domain: {error}") from None
+
+
 @lru_cache(maxsize=4096)  # 0.1 µs instead of 0.5 for the domains that most mail goes to
 def is_domain(text: str) -> bool:
     """Whether `text` is a domain as `normalise_domain` returns it."""

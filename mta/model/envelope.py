@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import NamedTuple
+
+NOTICE = "notice"  # the `source_kind` of what we tell a sender: never answered, never counted as an Email
 
 
 class QueueKey(NamedTuple):
@@ -58,7 +60,15 @@ class Content(IntFlag):
 
     PLAIN = 0
     EIGHT_BIT = 1  # bytes over 127 in the body: needs 8BITMIME (RFC 6152)
-    UTF8 = 2  # UTF-8 in addresses or header: needs SMTPUTF8 (RFC 6531)
+    UTF8 = 2  # UTF-8 in addresses or header: may need SMTPUTF8 (RFC 6531); `mta.egress.spoken` looks where
+
+
+class Priority(IntEnum):
+    """Which mail of one queue goes first."""
+
+    NORMAL = 0
+    HIGH = 1
+    LOW = 2
 
 
 @dataclass(slots=True)
@@ -83,6 +93,8 @@ class Message:
     source_name: str = ""  # the EHLO name of the feeder
     user: str = ""  # the AUTH user
     licence_held_s: float = 0.0  # the spool's total of licence holds when it was accepted
+    release_at: float = 0.0  # not before; its age for expiry counts from then. 0.0: at once
+    priority: Priority = Priority.NORMAL
 
 
 class Entry:
@@ -158,4 +170,6 @@ class Draft:
     prefix: bytes
     body: bytes | SpillFile
     event: object | None = None  # the reception event, written in the same transaction
+    # It is a notice: of which message, and the numbers of the entries it tells of.
+    answers: tuple[int, list[int]] | None = None
     origin: str = ""  # of an imported message: the id it had where it was exported

@@ -7,17 +7,20 @@ driver asks. Every domain is remote to us, so whatever a local part says (`user%
 the relay (reliability.md S13; RFC 5321 §3.6.1, appendix C).
 """
 
-from collections.abc import Container
+import re
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from mta.model.address import is_domain
 from mta.model.reply import Reply, a_reply
 from mta.model.units import Rate
-from mta.policy.rules import Demand, ListenerRules
+from mta.policy import schedule
+from mta.policy.rules import Demand, ListenerRules, SelectionRules, UnknownVmta
 
 Quota = tuple[str, Rate]  # governor token key, and how many an hour or a day
 
+PRIORITY_HEADER = b"x-priority-class"
 SOURCE_PREFIX_V6 = 64  # one customer's network: single IPv6 addresses cost an attacker nothing
 HOUR_S, DAY_S = 3600.0, 86_400.0
 
@@ -29,11 +32,17 @@ TOO_MANY_OF_AN_HOUR = a_reply(
 RELAY_DENIED = a_reply(550, "5.7.1", "Relaying denied")
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients; send the rest in another message")
 TOO_LARGE = a_reply(552, "5.3.4", "Message is larger than the limit of this server")
-UNKNOWN_VMTA = a_reply(550, "5.7.1", "Unknown virtual MTA")
+UNKNOWN_VMTA = a_reply(550, "5.7.1", "Unknown virtual MTA or pool")
 BAD_SENDER = a_reply(553, "5.1.7", "Sender address is not valid")
 LITERAL_SENDER = a_reply(550, "5.1.7", "Address literals are not accepted")
 BAD_RECIPIENT = a_reply(553, "5.1.3", "Recipient address is not valid")
 LITERAL_RECIPIENT = a_reply(550, "5.1.2", "Address literals are not accepted")
+# RFC 4865 §4: a time beyond what EHLO offered is refused as a parameter.
+TOO_FAR_AHEAD = a_reply(501, "5.5.4", "The time of delivery is further ahead than EHLO allows")
+NO_HOLD = a_reply(555, "5.5.4", "No time of delivery can be set here")
+TWO_TIMES = a_reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+BAD_TIME = a_reply(550, "5.6.0", "X-Deliver-After is no time like 2026-12-24T18:00:00Z")
+BAD_PRIORITY = a_reply(550, "5.6.0", "X-Priority-Class is neither high, normal nor low")
 SOURCE_ROUTE = a_reply(553, "5.1.3", "Source routes are not accepted")
 
 
@@ -60,15 +69,25 @@ class Admission:
     A connection keeps the Admission it began with: a reload never changes its rules midway.
     """
 
-    def __init__(self, rules: ListenerRules, vmtas: Container[str]) -> None:
+    def __init__(
+        self,
+        rules: ListenerRules,
+        vmtas: Container[str],
+        selection: SelectionRules = SelectionRules(),
+    ) -> None:
+        """`vmtas`: the names of all virtual MTAs and pools."""
         self.rules = rules
         self._vmtas = vmtas
+        self._selection = selection
+        self._senders = [(_sender_pattern(text), name) for text, name in selection.senders]
         self._max_recipients = rules.max_recipients
         self._max_size = rules.max_size
         # Of a message's header, in lower case: they ask for a virtual MTA, name a job, and are taken out.
         self.control_fields = (
             rules.vmta_header.lower().encode(),
             rules.job_header.lower().encode(),
+            schedule.HEADER,
+            PRIORITY_HEADER,
         )
 
     def peer(self, address: str) -> Peer:
@@ -76,19 +95,31 @@ class Admission:
 
         Worked out once a connection, not once a recipient: 7 µs (measured).
         """
-        try:
-            # A scope ("fe80::1%eth0") names our interface, not the peer.
-            found = ip_address(address.partition("%")[0])
-        except ValueError:  # a socket without an IP address: a stranger like any other
+        found = _parse_ip(address)
+        if found is None:  # a socket without an IP address: a stranger like any other
             return Peer(address, "unknown", is_listed=False)
-        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
         source = str(found)
         if isinstance(found, IPv6Address):
             source = str(IPv6Network((found, SOURCE_PREFIX_V6), strict=False))
         # `in` is false, not an error, for a network of the other family.
         is_listed = any(found in network for network in self.rules.relay_from)
         return Peer(str(found), source, is_listed)
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether a PROXY header is required from this IP address, and believed."""
+        found = _parse_ip(address)
+        return found is not None and any(found in network for network in self.rules.proxy_from)
+
+    def certified_user(self, names: Iterable[str]) -> str:
+        """The first name of a client's verified certificate that may relay; "" for none."""
+        for name in names:
+            # A certificate for `*.example.com` names nobody; and a pattern stands for one label or more.
+            if is_domain(name) and any(
+                name.endswith(pattern[1:]) if pattern[0] == "*" else name == pattern
+                for pattern in self.rules.relay_certificates
+            ):
+                return name
+        return ""
 
     # What is used up
 
@@ -113,17 +144,30 @@ class Admission:
     def _quotas(
         self, what: str, peer: Peer, hour: int | None, day: int | None
     ) -> tuple[Quota, ...]:
-        if hour is None and day is None:
+        # Strangers send nothing (check_recipient); counting them would only fill memory with their addresses.
+        if (hour is None and day is None) or not peer.may_relay:
             return ()
-        # A user is counted as such wherever it comes from; everybody else by source.
-        who = f"user:{peer.user}" if peer.user else f"source:{peer.source}"
-        name = f"in:{what}|{self.rules.address}|{who}"
+        # A user is counted as such wherever it comes from; everybody else by listener and source.
+        if peer.user:
+            name = f"in:{what}|user:{peer.user}"
+        else:
+            name = f"in:{what}|{self.rules.address}|source:{peer.source}"
         quotas = []
         if hour is not None:
             quotas.append((f"{name}|hour", Rate(hour, HOUR_S)))
         if day is not None:
             quotas.append((f"{name}|day", Rate(day, DAY_S)))
         return tuple(quotas)
+
+    # When it may go
+
+    def release_at(self, wanted: float, now: float) -> float | Reply:
+        """When a message may go whose sender wants it to go at `wanted`, 0.0 for now; or the refusal."""
+        if wanted <= now:
+            return 0.0
+        if wanted - now > self.rules.max_hold:
+            return TOO_FAR_AHEAD if self.rules.max_hold else NO_HOLD
+        return wanted
 
     # What may be said
 
@@ -160,16 +204,54 @@ class Admission:
         """The answer to the final dot for a message of this many bytes, None for yes."""
         return TOO_LARGE if size > self._max_size else None
 
-    def choose_vmta(self, peer: Peer, wanted: str) -> str | Reply:
-        """The virtual MTA of a message whose header asks for `wanted` ("": for none).
+    def choose_vmta(self, peer: Peer, wanted: str, sender: str = "") -> str | Reply:
+        """The virtual MTA or pool of a message whose header asks for `wanted` ("": for none).
 
-        Only a peer that may relay is heard; a name nobody configured is refused rather than sent
-        from somewhere else.
+        In this order: the header, the listener, the user, the envelope sender, the default. The header is heard only of peers
+        that may relay and stand in `vmta_header_from`; a name nobody configured is refused rather than sent from elsewhere.
         """
         name = wanted.strip().lower()
-        if not name or not peer.may_relay:
-            return self.rules.vmta
-        return name if name in self._vmtas else UNKNOWN_VMTA
+        if name and self._may_name(peer):
+            if name in self._vmtas:
+                return name
+            if self.rules.unknown_vmta is UnknownVmta.REJECT:
+                return UNKNOWN_VMTA
+        selection = self._selection
+        return (
+            self.rules.vmta
+            or selection.users.get(peer.user, "")
+            or self._of_sender(sender.lower())
+            or selection.default
+        )
+
+    def _may_name(self, peer: Peer) -> bool:
+        heard = self.rules.vmta_header_from
+        return peer.may_relay and ("*" in heard or (peer.user != "" and peer.user in heard))
+
+    def _of_sender(self, sender: str) -> str:
+        for pattern, name in self._senders:
+            if pattern.fullmatch(sender):
+                return name
+        return ""
+
+
+def _sender_pattern(text: str) -> re.Pattern[str]:
+    """`*` stands for anything, `<>` for the null sender, all else for itself; senders are compared in lower case."""
+    if text == "<>":
+        return re.compile("")
+    return re.compile(".*".join(map(re.escape, text.lower().split("*"))), re.DOTALL)
+
+
+def _parse_ip(address: str) -> IPv4Address | IPv6Address | None:
+    """An address as a socket shows it; a mapped IPv4 address is IPv4. None if it is none."""
+    try:
+        # A scope ("fe80::1%eth0") names our interface, not the peer.
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:

@@ -138,6 +138,11 @@ class Book:
         """The virtual MTA of this name, or None: it was taken out of the configuration."""
         return self.vmtas.get(name)
 
+    def vmta_place(self, name: str) -> Place:
+        """Where the virtual MTA is set; for one that was taken out, where it would be."""
+        rules = self.vmtas.get(name)
+        return rules.place if rules else Place(self.server_place.file, f"vmta.{name}")
+
     def site_for(self, domain: str, mx_hosts: Sequence[str]) -> str:
         """The site of a domain: the first that lists it or whose patterns match every host of
         `mx_hosts`.
@@ -174,6 +179,9 @@ class Book:
                 else:
                     values[name] = value
                 places[name] = layer.place_of(name)
+        # A password is for the hosts it stands beside, and for no others that a narrower place names.
+        if "auth" in values and places["auth"] != places.get("hosts"):
+            del values["auth"], places["auth"]
         if site:
             for name in SHARED:
                 _split_shared(name, of_domain, of_site, values, places)
@@ -281,6 +289,9 @@ class Book:
             elif name.startswith("domain_"):
                 if name in policy.places:
                     rows.append((name, value, policy.places[name]))
+            elif name == "auth":
+                if value is not None:
+                    rows.append((name, str(value), policy.places[name]))
             elif name != "places" and (name != "stopped" or value):
                 rows.append((name, value, policy.places.get(name, BUILT_IN)))
         return rows

@@ -31,11 +31,53 @@ class ListenerTls(StrEnum):
     IMPLICIT = "implicit"
 
 
+class Notices(StrEnum):
+    """Whether senders are told by mail of what could not be delivered."""
+
+    SEND = "send"
+    NEVER = "never"
+
+
+class ClientCertificate(StrEnum):
+    """Whether a client must show a certificate of `tls_client_ca`, or may."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
 class BareNewline(StrEnum):
     """What becomes of a message with a bare CR or LF."""
 
     REJECT = "reject"
     NORMALIZE = "normalize"
+
+
+class UnknownVmta(StrEnum):
+    """What becomes of a message whose header names a virtual MTA or pool that there is not."""
+
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
+class AuthTls(StrEnum):
+    """What a host must show before it hears a password."""
+
+    VERIFIED = "verified"
+    ENCRYPTED = "encrypted"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRules:
+    """How to log in at the `hosts` of the same section."""
+
+    user: str
+    password: str = field(repr=False)
+    tls: AuthTls = AuthTls.VERIFIED
+    ca_pem: str = field(default="", repr=False)  # to believe besides the system's certificates
+
+    def __str__(self) -> str:
+        return f"as {self.user}, TLS {self.tls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +114,7 @@ class QueuePolicy:
     retry: tuple[float, ...] = (600.0, 1200.0, 3600.0)
     expire_after: float = 388_800.0  # 4d12h
     hosts: tuple[str, ...] = ()  # instead of MX: "host", "host:port", "[v6]:port"
+    auth: AuthRules | None = None  # only ever with the `hosts` of its own section
     port: int = 25
     idle_timeout: float = 5.0
     connect_timeout: float = 30.0
@@ -102,6 +145,25 @@ class VmtaRules:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolRules:
+    """A pool: virtual MTAs that share its mail by weight."""
+
+    name: str
+    members: tuple[tuple[str, int], ...]  # (virtual MTA, weight), in the order of the file
+    sticky: str = ""  # "job": all mail of a job by one of them
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRules:
+    """Which virtual MTA or pool sends mail that names none, where its listener does not say."""
+
+    users: Mapping[str, str] = field(default_factory=dict)
+    senders: tuple[tuple[str, str], ...] = ()  # (pattern with `*`, name), the first match counts
+    default: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRules:
     """A mailbox provider: the MX patterns or the domains that make a domain part of it."""
 
@@ -116,9 +178,13 @@ class ListenerRules:
 
     address: str  # "127.0.0.1:2525", "[::]:25"
     relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: ListenerTls = ListenerTls.NONE
     tls_cert: str = ""
     tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_client: ClientCertificate = ClientCertificate.OPTIONAL
+    relay_certificates: tuple[str, ...] = ()  # names, or "*.example.com"
     users: Mapping[str, str] = field(default_factory=dict)  # user → scrypt hash
     max_connections: int = 5000
     max_connections_per_source: int = 500
@@ -132,9 +198,12 @@ class ListenerRules:
     command_timeout: float = 300.0
     transaction_timeout: float = 3600.0
     min_data_rate: int = 500  # bytes/s
-    vmta: str = "default"
+    vmta: str = ""  # or a pool; "": as [selection] says
     vmta_header: str = "X-Virtual-MTA"
+    vmta_header_from: tuple[str, ...] = ("*",)  # the users whose header is heard; "*": all
+    unknown_vmta: UnknownVmta = UnknownVmta.REJECT
     job_header: str = "X-Job"
+    max_hold: float = 604_800.0  # how far ahead a release time may lie; 0: none may be set
     place: Place = BUILT_IN
 
 
@@ -159,6 +228,10 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
+    notices: Notices = Notices.NEVER
+    notice_delay: float = 60.0
+    notice_rate: Rate | None = Rate(100, 3600.0)  # noqa: RUF009  # a NamedTuple never changes
+    notice_size: int = 65_536
     watchdog_timeout: float = (
         30.0  # a process that is silent for so long is ended and started again
     )

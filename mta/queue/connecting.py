@@ -1,6 +1,6 @@
 """Connections: how many a queue wants, asking for them, using them, letting them go; and the tokens of its rates. Third layer."""
 
-from mta.model.envelope import Entry
+from mta.model.envelope import NOTICE, Entry
 from mta.queue import actions
 from mta.queue.actions import Route
 from mta.queue.leases import Cell
@@ -263,7 +263,7 @@ class Connecting(Trouble):
         number = entry_id(entry)
         if number in self._unpaid:
             self._unpaid.discard(number)
-        elif self.purse is not None:
+        elif self.purse is not None and entry.message.source_kind != NOTICE:
             self.purse.put_back(1)
 
     # Rates

@@ -23,6 +23,16 @@ def explain_evicted(
     return waits or [Wait("its turn", "due queues are read from disk as memory has room")]
 
 
+def explain_stopped(
+    key: QueueKey, stored: QueueState | None, stop: Wait, book: PolicySource, now: float
+) -> list[Wait]:
+    """The same where its virtual MTA is out of service."""
+    if stored is None:
+        return []
+    place = book.policy(key, "").places.get("backoff_initial")
+    return [stop, *_of_state(stored, place, now)]
+
+
 def explain_queue(
     queue: Queue, book: PolicySource, desk: LeaseDesk, resolves: ResolveLanes, now: float
 ) -> list[Wait]:

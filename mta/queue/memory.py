@@ -4,13 +4,14 @@
 (scheduler.py) hears facts and attends to queues. Each layer calls only itself and those below.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mta.model.envelope import Entry, QueueKey
 from mta.queue import actions
 from mta.queue.actions import Action, QueueState, RateDemand
 from mta.queue.alarms import Alarms
+from mta.queue.answers import Wait
 from mta.queue.finding import Finder, ResolveLanes
 from mta.queue.leases import LeaseDesk
 from mta.queue.purse import Purse
@@ -38,6 +39,7 @@ class Memory:
         # (spool, now) → the total of its licence holds: time that does not count for expiry
         self.licence_held_s: Callable[[int, float], float] = lambda _spool, _now: 0.0
         self.held_for = ""  # why the licence holds all delivery; "": it does not
+        self._stops: Mapping[str, Wait] = {}  # virtual MTAs out of service, each with the reason
         self.purse: Purse | None = None  # under a volume licence
         self._penniless: dict[Queue, None] = {}  # queues with work, but no Email to deliver
         self._unpaid: set[int] = set()  # entries in flight since before there was a purse
@@ -151,6 +153,14 @@ class Memory:
         rates, until = queue.attempt_rates, queue.tokens_until
         self._actions.append(actions.ReturnTokens(rates, queue.tokens, until))
         queue.tokens = 0
+
+    def stop_of(self, vmta: str) -> Wait | None:
+        """Why nothing goes out from this virtual MTA, whatever the destination; None: it does."""
+        stop = self._stops.get(vmta)
+        if stop is None and self._book.vmta(vmta) is None:
+            detail = f"there is no {vmta} in the configuration: reroute its mail, or put it back"
+            return Wait("virtual MTA gone", detail, 0.0, self._book.vmta_place(vmta))
+        return stop
 
     # The one queue that tries a destination
 

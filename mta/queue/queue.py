@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from mta.model.envelope import Entry, QueueKey
+from mta.model.envelope import Entry, Priority, QueueKey
 from mta.model.outcome import Failed
 from mta.model.units import Rate
 from mta.policy.rules import Demand, Place, QueuePolicy, VmtaRules
 from mta.queue.actions import QueueState, Route
+from mta.queue.priority import MAX_JUMPS
 from mta.queue.window import Destination
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class PolicySource(Protocol):
     def policy(self, key: QueueKey, site: str) -> QueuePolicy: ...
 
     def vmta(self, name: str) -> VmtaRules | None: ...
+
+    def vmta_place(self, name: str) -> Place: ...
 
     def site_for(self, domain: str, mx_hosts: Sequence[str]) -> str: ...
 
@@ -115,6 +118,7 @@ class Queue:
         "is_recalling",
         "is_refilling",
         "is_resolving",
+        "jumps",
         "key",
         "known",
         "left_behind",
@@ -150,6 +154,7 @@ class Queue:
         # Entries.
         self.ready: deque[Entry] = deque()
         self.groups = 0  # runs of one message in `ready`: about the number of transactions
+        self.jumps = MAX_JUMPS  # so many entries of high priority may pass the others now
         self.begun = 0  # batches, ever: one that stands still shows by it
         self.known: set[int] = set()
         self.flying: dict[Entry, Connection | None] = {}  # None: given up without an attempt
@@ -206,6 +211,18 @@ class Queue:
         if not ready or ready[0].message is not entry.message:
             self.groups += 1
         ready.appendleft(entry)
+
+    def push_ahead(self, entry: Entry) -> None:
+        """Behind what is of high priority in `ready`, ahead of everything else."""
+        ready = self.ready
+        at = 0
+        for other in ready:
+            if other.message.priority is not Priority.HIGH:
+                break
+            at += 1
+        if not at or ready[at - 1].message is not entry.message:
+            self.groups += 1
+        ready.insert(at, entry)
 
     def count_groups(self) -> None:
         """After entries were taken out of the middle of `ready`."""

@@ -13,21 +13,21 @@ Nothing is forgotten: see `queue.Queue` on where an entry can be. Nothing is sen
 number, or was settled while the read ran.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from mta.model.envelope import Entry, Message, QueueKey
-from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
-from mta.model.reply import a_reply
+from mta.model.envelope import NOTICE, Entry, Message, Priority, QueueKey
+from mta.model.outcome import Deferred, Delivered, Failed, Outcome
 from mta.policy.retry import is_expired, retry_delay
 from mta.queue import actions
 from mta.queue.actions import NEVER, Action, QueueState, Route
 from mta.queue.alarms import Owner
 from mta.queue.answers import EXPIRED, GONE, Batch, Decision, Wait
 from mta.queue.connecting import Connecting
-from mta.queue.explain import explain_evicted, explain_queue
+from mta.queue.explain import explain_evicted, explain_queue, explain_stopped
 from mta.queue.memory import Options
+from mta.queue.priority import HIGH_ROOM, HIGH_SHARE, MAX_JUMPS
 from mta.queue.purse import Purse
 from mta.queue.queue import Connection, Disk, PolicySource, Queue, entry_id
 from mta.queue.trouble import EXPIRY_STATUS, is_of_the_queue
@@ -40,10 +40,6 @@ NO_PROGRESS_S = (
 )
 STOP_LOOK_S = 30.0  # how soon a queue on disk goes on after the end of an order
 SWEEP = 100  # queues that learn of a new book in one turn
-
-_NO_VMTA = Deferred(
-    a_reply(451, "4.3.5", "its virtual MTA is not in the configuration"), Extent.SITE, local=True
-)
 
 
 class Scheduler(Connecting):
@@ -85,11 +81,15 @@ class Scheduler(Connecting):
         self, key: QueueKey, now: float, stored: QueueState | None = None, site: str = ""
     ) -> list[Wait]:
         """Every reason why this queue waits; `stored` and `site`: its durable row and site, for one that is not in memory."""
-        queue = self._queues.get(key)
-        if queue is None:
+        queue, stop = self._queues.get(key), self.stop_of(key.vmta)
+        if queue is None and stop is not None:
+            found = explain_stopped(key, stored, stop, self._book, now)
+        elif queue is None:
             found = explain_evicted(key, stored, self._book, site, now)
         else:
             found = explain_queue(queue, self._book, self._desk, self._resolves, now)
+            if stop is not None:
+                found.insert(0, stop)
             if queue in self._penniless:
                 found.append(Wait("an Email", "none of the licence's volume is at hand"))
         if self.held_for and (queue is not None or stored is not None):
@@ -128,6 +128,8 @@ class Scheduler(Connecting):
                 queue.note_due(entry.due)
                 self._mark(queue)
                 continue
+            if entry.message.priority and self._add_by_class(queue, entry):
+                continue
             # Behind what waits on disk, not before it: or sustained intake would starve the old.
             if queue.disk is Disk.MORE or len(queue.known) >= self._window:
                 queue.note_left_behind()
@@ -141,6 +143,28 @@ class Scheduler(Connecting):
             queue.push(entry)
             if queue.idle or queue.groups > queue.enough:
                 self._mark(queue)
+
+    def _add_by_class(self, queue: Queue, entry: Entry) -> bool:
+        """An entry of high priority passes others, one of low makes way; False: it takes its place like any other.
+
+        What passes is bounded by what others send meanwhile, so that they always go on (`mta.queue.priority`).
+        """
+        ready = queue.ready
+        if entry.message.priority is Priority.LOW:
+            if not ready or ready[-1].message is entry.message:
+                return False
+            queue.note_left_behind()  # it comes by its share, with the next that are read
+            return True
+        number = entry_id(entry)
+        if not queue.jumps or len(queue.known) >= self._window + HIGH_ROOM:
+            return False
+        if number not in queue.known:
+            queue.jumps -= 1
+            queue.known.add(number)
+            queue.push_ahead(entry)
+            if queue.idle or queue.groups > queue.enough:
+                self._mark(queue)
+        return True
 
     def upcoming(self, connection: int, limit: int) -> list[Message]:
         """What this connection's queue would send next: the messages of at most so many entries, each once."""
@@ -184,6 +208,8 @@ class Scheduler(Connecting):
             self._wake(conn)
         conn.served += 1
         queue.begun += 1
+        if queue.jumps < MAX_JUMPS and not ready[0].message.priority:
+            queue.jumps = min(queue.jumps + HIGH_SHARE, MAX_JUMPS)
         flying = queue.flying
         entry = ready.popleft()
         message = entry.message
@@ -202,7 +228,7 @@ class Scheduler(Connecting):
             flying[entry] = conn
         if queue.attempt_rates:
             self._use_tokens(queue, len(entries), now)
-        if purse is not None:
+        if purse is not None and message.source_kind != NOTICE:
             purse.take(len(entries))
         if not ready:
             queue.groups = 0
@@ -535,6 +561,39 @@ class Scheduler(Connecting):
         self._generation += 1
         self._sweep = list(self._queues.values())
 
+    # Virtual MTAs
+
+    def stop(self, stops: Mapping[str, Wait]) -> None:
+        """From now on these virtual MTAs are out of service, and no others.
+
+        Their queues leave memory for good: who takes one out of here wakes its queues in the spools (`wake_parked`) and says
+        `look_for_due`. What is in a transaction finishes.
+        """
+        self._stops = dict(stops)
+        self._sweep = list(self._queues.values())
+
+    def look_for_due(self, now: float) -> None:
+        """Queues that were parked on disk may be due now."""
+        self._finder.note(now)
+
+    def moved(self, keys: Iterable[QueueKey], now: float) -> None:
+        """Entries that wait on disk were put into these queues: they are read from there."""
+        for key in keys:
+            queue = self._queues.get(key) or self._activate_fresh(key, now)
+            if queue is None:  # memory is full of queues
+                self._put_row_right(key, now)
+                continue
+            queue.note_left_behind()
+            self._mark(queue)
+
+    def connections_by_vmta(self) -> dict[str, int]:
+        """Leases held, by virtual MTA."""
+        counts: dict[str, int] = {}
+        for conn in self._connections.values():
+            vmta = conn.queue.key.vmta
+            counts[vmta] = counts.get(vmta, 0) + 1
+        return counts
+
     # The licence
 
     def hold(self, reason: str) -> None:
@@ -633,15 +692,16 @@ class Scheduler(Connecting):
         if self.held_for:
             self._rest(queue, max(until, now), now)
             return
+        if self.stop_of(queue.key.vmta) is not None:
+            queue.is_expiring = False  # what waits for us does not bounce
+            self._rest(queue, NEVER, now)
+            return
         if queue.policy.stopped:
             # An order may stop many queues: they are looked at again now and then, and no row of theirs is written for it.
             until = max(until, now + STOP_LOOK_S)
         is_stopped = queue.state.paused or bool(queue.policy.stopped)
         if until > now and (is_stopped or not queue.connections):
             self._rest(queue, until, now)
-            return
-        if until <= now and self._book.vmta(queue.key.vmta) is None:
-            self._rest_for_dns(queue, _NO_VMTA, now)
             return
         if queue.verdict is not None and now < queue.verdict_until:
             self._give_up(queue, list(queue.ready), queue.verdict)

@@ -115,7 +115,7 @@ class Trouble(Memory):
 
     def _age(self, message: Message, now: float) -> float:
         held_s = self.licence_held_s(message.spool, now) - message.licence_held_s
-        return now - message.received_at - held_s
+        return now - max(message.received_at, message.release_at) - held_s
 
 
 def is_of_the_queue(outcome: Deferred | Failed) -> bool:

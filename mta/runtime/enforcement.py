@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from mta.egress.dispatcher import Dispatcher
-from mta.ingress.smtp import Listener
+from mta.ingress.listener import Listener
 from mta.io.clock import Clock
 from mta.mime.headers import field as header_field
 from mta.model.address import parse_host_port

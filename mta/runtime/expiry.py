@@ -51,7 +51,9 @@ class ExpirySweep:
             now, book = self._clock.now(), self._book()
             old = [each for each in entries if self._is_expired(each, book, now)]
             expired += await self._expire(old) if old else 0
-            if self._age(entries[-1], now) < book.shortest_expiry:
+            last = entries[-1]
+            # What follows came later. A release time may make one look younger than those behind it: it does not count here.
+            if self._age(last, now, last.message.received_at) < book.shortest_expiry:
                 return expired
             after = entries[-1].number
             while self._settler.is_full:
@@ -82,9 +84,13 @@ class ExpirySweep:
         return free
 
     def _is_expired(self, entry: Entry, book: Book, now: float) -> bool:
+        if self._scheduler.stop_of(entry.key.vmta) is not None:
+            return False  # out of service: it waits for us, and does not bounce for that
         policy = book.policy(entry.key, self._scheduler.site(entry.key))
-        return is_expired(self._age(entry, now), policy.expire_after)
+        message = entry.message
+        since = max(message.received_at, message.release_at)
+        return is_expired(self._age(entry, now, since), policy.expire_after)
 
-    def _age(self, entry: Entry, now: float) -> float:
+    def _age(self, entry: Entry, now: float, since: float) -> float:
         held_s = self._spool.licence_held_s(now) - entry.message.licence_held_s
-        return now - entry.message.received_at - held_s
+        return now - since - held_s

@@ -12,11 +12,13 @@ from mta.model.envelope import QueueKey, format_message_id
 from mta.model.outcome import Deferred, Failed
 from mta.queue.answers import Wait
 from mta.runtime.readings import Readings
+from mta.runtime.rerouting import Rerouting
 from mta.runtime.worker import Worker
 from mta.runtime.worker_archive import WorkerArchive
 from mta.runtime.worker_groups import WorkerGroups
 from mta.runtime.worker_messages import WorkerMessages
 from mta.runtime.worker_queues import WorkerQueues
+from mta.spool.queries import Queries
 from mta.spool.words import Filter
 
 Row = dict[str, Any]
@@ -64,6 +66,8 @@ class WorkerFront:
                 "deferred": counts.deferred,
                 "bounced": counts.bounced,
                 "expired": counts.expired,
+                "notices": counts.notices,
+                "notices_waived": counts.notices_waived,
                 "last_minute_in": messages_in,
                 "last_minute_delivered": delivered,
                 "connections_in": len(worker.smtp.connections),
@@ -88,6 +92,7 @@ class WorkerFront:
             if worker.settings.server.lab
             else str(worker.enforcement.entitlement.state),
             "licence_hold": worker.enforcement.hold,
+            "vmtas_out": worker.vmtas.out(),
         }
 
     async def metrics(self) -> Row:
@@ -203,6 +208,26 @@ class WorkerFront:
         """Nobody listens any more."""
         self._worker.dispatcher.tracer.end(number)
 
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        """Move queued recipients to this virtual MTA or pool; how many were, or would be."""
+        order, which = Rerouting(self._worker, to), self._messages.placed(which)
+        return await (order.count(which) if dry_run else order.run(which))
+
+    async def vmtas(self) -> list[Row]:
+        """The virtual MTAs: state, what is queued for each, connections, rate."""
+        counts: dict[str, tuple[int, int]] = {}
+        for spool in self._worker.spools.values():
+            found = await wrap_future(spool.call(Queries.vmta_counts))
+            for name, (recipients, queues) in found.items():
+                before = counts.get(name, (0, 0))
+                counts[name] = (before[0] + recipients, before[1] + queues)
+        return self._worker.vmtas.rows(counts)
+
+    async def look_at_vmtas(self) -> bool:
+        """The operator has changed something about them."""
+        self._worker.vmtas.decide()
+        return True
+
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
         worker = self._worker
@@ -226,6 +251,9 @@ class WorkerFront:
                 if listed.held:
                     what = f"held: {listed.hold_reason}"
                     rows.append({"what": what, "of": name, "until": None, "place": ""})
+                elif not entry.attempts and entry.message.release_at > now:
+                    text = "scheduled: its sender set a time before which it is not sent"
+                    rows.append({"what": text, "of": name, "until": entry.due, "place": ""})
                 elif entry.due > now:
                     last = f"; last answer: {listed.reply}" if listed.reply else ""
                     text = f"next attempt is number {entry.attempts + 1}{last}"

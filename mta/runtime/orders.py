@@ -42,6 +42,12 @@ class StandingOrders:
         """Those in force."""
         return list(self._orders.values())
 
+    @property
+    def plain(self) -> Settings:
+        """The configuration without any order."""
+        assert self._plain is not None
+        return self._plain
+
     def begin(self, plain: Settings) -> Settings:
         """Read the file; the settings with what it orders. Blocks; for the start."""
         self._plain = plain

@@ -68,6 +68,7 @@ class Readings:
             "intake_memory_bytes": worker.memory.held_bytes,
             "body_cache_bytes": worker.bodies.held_bytes,
             "memory_bytes": _resident_bytes(),
+            "vmta_out": worker.vmtas.gauge(),
             "dns_down": int(worker.resolver.down),
             "loop_lag_seconds": snapshot_histogram(worker.lag.histogram),
             **{name: snapshot_histogram(each) for name, each in worker.timings.by_name().items()},

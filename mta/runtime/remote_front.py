@@ -115,6 +115,21 @@ class RemoteFront:
         answer: int = await self._ask("delete", which=which)
         return answer
 
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        """See `WorkerFront.reroute`."""
+        answer: int = await self._ask("reroute", which=which, to=to, dry_run=dry_run)
+        return answer
+
+    async def vmtas(self) -> list[Row]:
+        """See `WorkerFront.vmtas`."""
+        answer: list[Row] = await self._ask("vmtas")
+        return answer
+
+    async def look_at_vmtas(self) -> bool:
+        """See `WorkerFront.look_at_vmtas`."""
+        answer: bool = await self._ask("look_at_vmtas")
+        return answer
+
     async def export_page(self, which: Filter, place: tuple[int, int]) -> Page:
         """See `WorkerFront.export_page`."""
         return msgspec.convert(await self._ask("export_page", which=which, place=place), Page)

@@ -22,6 +22,7 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
+from mta.config.show import show
 from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
 from mta.control.message_verbs import MessageVerbs
@@ -30,6 +31,7 @@ from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.trace_verb import TraceVerb
 from mta.control.verbs import Verbs, WorkerFace
+from mta.control.vmta_verbs import VmtaVerbs
 from mta.io.clock import Clock
 from mta.io.files import make_directory
 from mta.io.http import HttpServer
@@ -66,6 +68,7 @@ from mta.runtime.process import (
 from mta.runtime.quotas import QuotaFile
 from mta.runtime.records import LocalRecords, Records, RemoteRecords
 from mta.runtime.solo import Solo
+from mta.runtime.vmta_states import VmtaState, VmtaStates, describe_vmtas
 from mta.spool.database import Lock
 from mta.spool.words import SpoolLocked
 
@@ -166,6 +169,8 @@ class Supervisor:
         self._office: LicenseOffice | None = None
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
+        self._vmta_states = VmtaStates(Path(settings.server.spool_dir))
+        self._vmta_states_lock = asyncio.Lock()  # two writers would share one temporary name
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
@@ -298,6 +303,7 @@ class Supervisor:
     async def _start_control(self) -> None:
         registry = Registry()
         Verbs(self, self.crew.fronts).register(registry)
+        VmtaVerbs(self, self.crew.fronts).register(registry)
         MessageVerbs(self.crew.fronts).register(registry)
         OrderVerbs(self, self.crew.fronts, now=self.clock.now).register(registry)
         TraceVerb(self.crew.fronts).register(registry)
@@ -410,6 +416,19 @@ class Supervisor:
             "license": await self.office.status(),
         }
 
+    def vmta_rows(self) -> list[dict[str, Any]]:
+        """The virtual MTAs of the configuration."""
+        return describe_vmtas(self.settings)
+
+    def pool_names(self) -> list[str]:
+        """The pools of the configuration."""
+        return list(self.settings.pools)
+
+    async def put_vmta_state(self, name: str, state: str) -> None:
+        """Keep what the operator wants of a virtual MTA. Raises OSError."""
+        async with self._vmta_states_lock:
+            await asyncio.to_thread(self._vmta_states.put, name, VmtaState(state))
+
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
         settings = await asyncio.to_thread(load, self.config)
@@ -431,6 +450,10 @@ class Supervisor:
         if settings.logging != self.settings.logging:
             log_as_told(settings)
         self.settings = settings
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        """The configuration that runs, as `config show` shows one, without the operator's orders."""
+        return show(self._orders.plain)
 
     def orders(self) -> list[Order]:
         """The operator's orders in force."""

@@ -28,7 +28,8 @@ from mta.egress.settle import Settler
 from mta.ingress.collect import IntakeMemory
 from mta.ingress.gate import Gate
 from mta.ingress.intake import SIGN_ON_LOOP_ALONE_S, SIGN_ON_LOOP_S, Intake
-from mta.ingress.smtp import Listener, SmtpService
+from mta.ingress.listener import Listener
+from mta.ingress.smtp import SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
 from mta.io.threads import Workshop
@@ -38,8 +39,9 @@ from mta.metrics.histogram import LoopLag
 from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
+from mta.policy.notices import NoticeLimit
 from mta.policy.orders import stops_of
-from mta.policy.rules import DkimRules, ListenerTls
+from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls, Notices
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import STOP_LOOK_S, Scheduler
@@ -51,8 +53,10 @@ from mta.runtime.expiry import ExpirySweep
 from mta.runtime.house import House
 from mta.runtime.job_stops import JobStops
 from mta.runtime.license import LAB, Entitlement, banner_of
+from mta.runtime.notices import NoticeDesk
 from mta.runtime.remote_governor import WorkerGovernor
 from mta.runtime.sites import KnownSites
+from mta.runtime.vmta_watch import VmtaWatch
 from mta.spool.bodies import BodyCache
 from mta.spool.store import Spool, open_spool
 
@@ -66,6 +70,8 @@ AUTH_QUEUE = 50
 DRAIN_LOOK_S = 0.2
 EXPIRY_SWEEP_S = 60.0
 STALL_LOOK_S = 10.0
+VMTA_LOOK_S = 1.0
+NOTICE_LOOK_S = 1.0
 LISTENING_S = 1.0  # how often the disk is looked at
 
 
@@ -131,6 +137,7 @@ class Worker:
         self.drains.follow(settings.orders)
         self.smtp.gate.is_drained = self.drains.has_domain
         self.intake.is_drained = self.drains.has_job
+        self.intake.pools = self.vmtas.use(settings)
 
     # -- construction ---------------------------------------------------------------------------
 
@@ -152,18 +159,10 @@ class Worker:
             memory=self.memory,
             records_behind=self._records_behind,
         )
-        self.intake = Intake(
-            spool=self.spool,
-            bodies=self.bodies,
-            memory=self.memory,
-            workshop=self.signing,
-            clock=clock,
-            hostname=server.hostname,
-            lab=server.lab,
-            on_accepted=self.accepted,
-            sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
-        )
-        self.intake.keyring = make_keyring(settings.dkim)
+        self._intakes = {number: self._new_intake(spool) for number, spool in self.spools.items()}
+        self.intake = self._intakes[self.number]
+        self._use_keys(make_keyring(settings.dkim))
+        self._build_notices()
         self.smtp = SmtpService(
             intake=self.intake,
             gate=Gate(
@@ -179,6 +178,39 @@ class Worker:
         )
         self.listeners = make_listeners(settings)
         self._build_egress()
+
+    def _new_intake(self, spool: Spool) -> Intake:
+        """The door of a spool. Clients come to our own only; into an adopted one go the notices of its failures."""
+        server = self.settings.server
+        return Intake(
+            spool=spool,
+            bodies=self.bodies,
+            memory=self.memory,
+            workshop=self.signing,
+            clock=self.clock,
+            hostname=server.hostname,
+            lab=server.lab,
+            on_accepted=self.accepted,
+            sign_on_loop_s=SIGN_ON_LOOP_ALONE_S if self._owns_core else SIGN_ON_LOOP_S,
+        )
+
+    def _use_keys(self, keyring: KeyRing) -> None:
+        for intake in self._intakes.values():
+            intake.keyring = keyring
+
+    def _build_notices(self) -> None:
+        limit = NoticeLimit()
+        self.notices = {
+            number: NoticeDesk(
+                spool,
+                intake=self._intakes[number],
+                limit=limit,
+                clock=self.clock,
+                counts=self.counts,
+                rules=lambda: self.settings.server,
+            )
+            for number, spool in self.spools.items()
+        }
 
     def _license(self, entitlement: Entitlement, emails: EmailSource) -> None:
         self.enforcement = Enforcement(
@@ -236,6 +268,7 @@ class Worker:
             clock=clock,
             counts=self.counts,
             on_change=self._kick,
+            owes_notice=lambda entry: self.notices[entry.message.spool].owes(entry),
             timings=self.timings,
             named_sites=settings.book.sites,
             classifier=Classifier(settings.refusals),
@@ -259,6 +292,15 @@ class Worker:
             clock=clock,
             counts=self.counts,
         )
+        self.vmtas = VmtaWatch(
+            spool_dir=Path(server.spool_dir),
+            scheduler=self.scheduler,
+            spools=self.spools.values(),
+            sources=opener,
+            delivered=self.counts.delivered_by_vmta,
+            clock=clock,
+            on_change=self.dispatcher.kick,
+        )
         self.letters = Letters(
             hostname=server.hostname,
             opener=opener,
@@ -280,9 +322,11 @@ class Worker:
         self.house.look_at_disk()
         self._tasks = [
             self._loop.create_task(self._every(LISTENING_S, self._each_second)),
+            self._loop.create_task(self._every(VMTA_LOOK_S, self.vmtas.look)),
             self._loop.create_task(self._every(PURSE_LOOK_S, self.enforcement.look)),
             self._loop.create_task(self._every(STALL_LOOK_S, self._look_for_stalls)),
             self._loop.create_task(self._sweep()),
+            self._loop.create_task(self._write_notices()),
         ]
         self.dispatcher.kick()
 
@@ -332,7 +376,7 @@ class Worker:
         assert self._prepared is not None, "nothing was prepared"
         (settings, keyring, listeners), self._prepared = self._prepared, None
         before, self.settings = self.settings, settings
-        self.intake.keyring = keyring
+        self._use_keys(keyring)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
         self.sites.clear()
@@ -342,6 +386,7 @@ class Worker:
         self.drains.follow(settings.orders)
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
+        self.intake.pools = self.vmtas.use(settings)
         self.settler.named_sites = settings.book.sites
         if settings.refusals != before.refusals:
             self.settler.classifier = Classifier(settings.refusals)
@@ -476,6 +521,17 @@ class Worker:
                 self.counts.bugs += 1
                 logger.exception("a fault of ours in the sweep for expired mail")
 
+    async def _write_notices(self) -> None:
+        """Tell senders of failures, once these have been gathered for `notice_delay`."""
+        while True:
+            await asyncio.sleep(NOTICE_LOOK_S)
+            try:
+                for desk in self.notices.values():
+                    await desk.look()
+            except Exception:  # a task border: what fails once may work the next time
+                self.counts.bugs += 1
+                logger.exception("a fault of ours in writing notices")
+
     async def _every(self, interval_s: float, work: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(interval_s)
@@ -513,11 +569,18 @@ def make_listeners(settings: Settings) -> list[Listener]:
             hostname=server.hostname,
             banner=banner_of(LAB, lab=server.lab),
             context=(
-                server_context(rules.tls_cert, rules.tls_key)
+                server_context(
+                    rules.tls_cert,
+                    rules.tls_key,
+                    client_ca=rules.tls_client_ca,
+                    client_required=rules.tls_client is ClientCertificate.REQUIRED,
+                )
                 if rules.tls is not ListenerTls.NONE
                 else None
             ),
-            vmtas=settings.vmtas,
+            vmtas=frozenset((*settings.vmtas, *settings.pools)),
+            selection=settings.selection,
+            dsn=server.notices is Notices.SEND,
         )
         for rules in settings.listeners
     ]

@@ -20,6 +20,7 @@ from mta.model.envelope import (
     Draft,
     Entry,
     Message,
+    Priority,
     QueueKey,
     SpillFile,
     format_message_id,
@@ -36,6 +37,7 @@ from mta.spool.words import Filter, Listed
 ENTRIES = 200  # of an export's page
 MAX_RECIPIENTS = 100_000  # of an imported message
 MAX_TEXT = 1000  # characters of an envelope's values
+_PRIORITIES = frozenset(map(int, Priority))
 HELD_DUE = 1e10  # not before the hold is written; a release makes it due
 
 
@@ -188,6 +190,8 @@ def _envelope(spool: Spool, listed: Sequence[Listed]) -> Envelope:
         source_ip=message.source_ip,
         source_name=message.source_name,
         user=message.user,
+        release_at=message.release_at,
+        priority=int(message.priority),
     )
 
 
@@ -208,7 +212,12 @@ def _draft(envelope: Envelope, data: bytes, spool: Spool, now: float) -> Draft:
         source_ip=envelope.source_ip,
         source_name=envelope.source_name,
         user=envelope.user,
+        release_at=envelope.release_at,
+        priority=Priority(envelope.priority)
+        if envelope.priority in _PRIORITIES
+        else Priority.NORMAL,
     )
+    due = max(now, message.release_at)
     entries = [
         Entry(
             message,
@@ -216,7 +225,7 @@ def _draft(envelope: Envelope, data: bytes, spool: Spool, now: float) -> Draft:
             each.address,
             notify=each.notify,
             orcpt=each.orcpt,
-            due=now if each.held is None else HELD_DUE,
+            due=due if each.held is None else HELD_DUE,
         )
         for each in envelope.recipients
     ]

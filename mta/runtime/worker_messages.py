@@ -124,6 +124,8 @@ def _row(spool: Spool, listed: Listed, now: float) -> Row:
         "attempts": entry.attempts,
         "due": entry.due,
         "status": _status(spool, listed, now),
+        "release_at": message.release_at or None,
+        "priority": message.priority.name.lower(),
         "held": listed.held,
         "hold_reason": listed.hold_reason,
         "last_reply": listed.reply,
@@ -135,4 +137,6 @@ def _status(spool: Spool, listed: Listed, now: float) -> str:
         return "in flight"
     if listed.held:
         return "held"
-    return "due" if listed.entry.due <= now else "deferred"
+    if listed.entry.due <= now:
+        return "due"
+    return "deferred" if listed.entry.attempts else "scheduled"

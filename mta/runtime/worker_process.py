@@ -13,6 +13,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections import deque
 from typing import Any
 
 import structlog
@@ -58,6 +59,7 @@ logger = structlog.get_logger()
 
 BEAT_S = 1.0
 START_TIMEOUT_S = 30.0
+MAX_EARLY = 100
 BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
 
 
@@ -82,6 +84,8 @@ class WorkerProcess:
         self._adopted = 0  # connections that came through the door, ever
         self._entitlement: Entitlement | None = None  # told later than by `Start`
         self._is_built = False
+        # Asked while it was still starting; of very many the last, for who asked the first waits no longer.
+        self._early: deque[Call] = deque(maxlen=MAX_EARLY)
         self._is_stopped = False
 
     async def serve(self, link_sock: socket.socket, door_sock: socket.socket) -> int:
@@ -100,6 +104,8 @@ class WorkerProcess:
             logger.error("the worker cannot start", worker=self.number, reason=str(error))
             return EXIT_TEMPFAIL
         self._answerer = Answerer(self, WorkerFront(self._worker))
+        while self._early:
+            self._answerer.take(self._early.popleft(), self._link)
         self._feed = EventFeed(self._worker.spools)
         self._door = Door(door_sock, self._came)
         watch = Watch(loop, self._worker.scheduler, self._worker.settings.server.watchdog_timeout)
@@ -197,6 +203,8 @@ class WorkerProcess:
                 self._emails.given(message)
             case Entitled():
                 self._entitle(message.entitlement)
+            case Call() if not self._is_built:
+                self._early.append(message)
             case Call():
                 self._answerer.take(message, self._link)
             case Start() if not self._started.done():

@@ -88,6 +88,9 @@ class WorkerQueues:
                 in_flight=in_flight,
                 connections=scheduler.connections_of(key),
             )
+            stop = scheduler.stop_of(key.vmta)
+            if stop is not None:
+                row.update(mode="stopped", reason=f"{stop.what} ({stop.detail})")
             if scheduler.held_for:
                 row.update(mode="held", reason=f"licence hold: {scheduler.held_for}")
         return rows

@@ -6,8 +6,9 @@ that answers nothing, or in a way its command cannot be answered, is a ProtocolE
 paired with another command. Only 421 may come unasked.
 
 Every command passes one door, `_send`, which lets only printable ASCII through and adds the one
-CRLF; every byte of a message passes another, `DotWriter`. When the driver may pipeline, and what it
-does about a refusal, is the driver's business.
+CRLF (`auth_line` is its twin, for lines that no error may show); every byte of a message passes
+another, `DotWriter`. When the driver may pipeline, and what it does about a refusal, is the driver's
+business.
 
 RFC 5321, RFC 2920 §3.1, RFC 3207 §4, RFC 3461 §4.
 """
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mta.model.address import parse_address
 from mta.model.errors import ProtocolError
 from mta.model.reply import Reply
 from mta.smtp.dots import DotWriter
@@ -26,6 +28,7 @@ from mta.smtp.replies import ReplyReader
 from mta.smtp.steps import Step
 
 MAX_COMMAND = 2048  # bytes; an address of 320, ENVID of 100 and ORCPT of 500 fit well
+MAX_AUTH_LINE = 12_286  # RFC 4954 §4.1, less the CRLF
 
 _PARAMETER_VALUE = re.compile(r"[!-<>-~]+")  # RFC 5321 §4.1.2, esmtp-value
 
@@ -107,6 +110,13 @@ class ClientSession:
         """STARTTLS; nothing may be sent behind it until the handshake is done (RFC 3207 §4)."""
         self._send(Step.STARTTLS, "STARTTLS")
 
+    def auth_line(self, line: str) -> None:
+        """AUTH, or the answer to its challenge (`mta.smtp.sasl`). Raises ValueError, which does not show the line."""
+        if not (line.isascii() and line.isprintable()) or len(line) > MAX_AUTH_LINE:
+            raise ValueError("user name or password cannot be sent")
+        self._outgoing.append(line.encode() + b"\r\n")
+        self.awaiting.append((Step.AUTH, None))
+
     def mail(
         self,
         sender: str,
@@ -115,16 +125,17 @@ class ClientSession:
         eight_bit: bool = False,
         ret: str = "",
         envid: str = "",
+        utf8: bool = False,
         tag: Any = None,
     ) -> None:
-        """MAIL; `sender` "" is the null sender, `envid` is xtext.
+        """MAIL; `sender` "" is the null sender, `envid` is xtext, `utf8` says SMTPUTF8 (RFC 6531 §3.4).
 
         Parameters go only to hosts that offer them.
         Raises ValueError for 8-bit mail to a host without 8BITMIME: it must fail, not be sent (RFC
         6152 §3).
         """
         if sender:
-            parse_mailbox(sender)
+            _check_mailbox(sender, utf8)
         command = f"MAIL FROM:<{sender}>"
         offered = self.extensions
         if size and "SIZE" in offered:
@@ -135,15 +146,27 @@ class ClientSession:
             command += " BODY=8BITMIME"
         if (ret or envid) and "DSN" in offered:
             command += _parameter("RET", ret) + _parameter("ENVID", envid)
-        self._send(Step.MAIL, command, tag)
+        if utf8:
+            if "SMTPUTF8" not in offered:
+                raise ValueError("the host does not offer SMTPUTF8")
+            command += " SMTPUTF8"
+        self._send(Step.MAIL, command, tag, utf8=utf8)
 
-    def rcpt(self, address: str, *, notify: str = "", orcpt: str = "", tag: Any = None) -> None:
-        """RCPT; `notify` and `orcpt` as received, for hosts that offer DSN."""
-        parse_mailbox(address)
+    def rcpt(
+        self,
+        address: str,
+        *,
+        notify: str = "",
+        orcpt: str = "",
+        utf8: bool = False,
+        tag: Any = None,
+    ) -> None:
+        """RCPT; `notify` and `orcpt` as received, for hosts that offer DSN. `utf8`: MAIL said SMTPUTF8."""
+        _check_mailbox(address, utf8)
         command = f"RCPT TO:<{address}>"
         if (notify or orcpt) and "DSN" in self.extensions:
             command += _parameter("NOTIFY", notify) + _parameter("ORCPT", orcpt)
-        self._send(Step.RCPT, command, tag)
+        self._send(Step.RCPT, command, tag, utf8=utf8)
 
     def data(self, *, tag: Any = None) -> None:
         """DATA; the body may follow once it is answered with 354."""
@@ -205,15 +228,24 @@ class ClientSession:
         self.extensions = {}
         self.said_helo = False
 
-    def _send(self, step: Step, command: str, tag: Any = None) -> None:
-        """The one door for commands: one line of printable ASCII, one CRLF at its end.
+    def _send(self, step: Step, command: str, tag: Any = None, *, utf8: bool = False) -> None:
+        """The one door for commands: one line of printable ASCII – UTF-8 if the host asked for it –, one CRLF at its end.
 
         Raises ValueError.
         """
-        if not (command.isascii() and command.isprintable()) or len(command) > MAX_COMMAND:
+        is_clean = command.isprintable() and (utf8 or command.isascii())
+        if not is_clean or len(command) > MAX_COMMAND:
             raise ValueError(f"{command[:80]!r} cannot be sent as one command")
         self._outgoing.append(command.encode() + b"\r\n")
         self.awaiting.append((step, tag))
+
+
+def _check_mailbox(address: str, utf8: bool) -> None:
+    """Raises AddressError, a ValueError."""
+    if utf8 and not address.isascii():
+        parse_address(address, utf8=True)
+    else:
+        parse_mailbox(address)
 
 
 def _parameter(keyword: str, value: str) -> str:

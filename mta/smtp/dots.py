@@ -70,22 +70,15 @@ class LineWatch:
             self.faults.add(DataFault.NUL)
 
 
-class DotReader:
-    """The body of one message out of the stream: unstuffed text, until CRLF.CRLF.
+class BodyReader:
+    """What the ways in share: the text is looked at, counted, and not given out once it is faulty."""
 
-    After a fault or beyond `max_size` no more text is given out; the rest is still read to its end,
-    in bounded memory.
-    """
-
-    __slots__ = ("_held", "_max_size", "_normalize", "_skip", "_watch", "is_over", "size")
+    __slots__ = ("_max_size", "_normalize", "_watch", "size")
 
     def __init__(self, max_size: int, *, normalize: bool = False) -> None:
         self.size = 0  # bytes of text so far, unstuffed (RFC 1870 §5)
-        self.is_over = False  # the final dot was seen
         self._max_size = max_size
         self._normalize = normalize  # a bare CR or LF becomes CRLF instead of a fault
-        self._held = b"\r\n"  # the one that ended the DATA line: see the card
-        self._skip = 2  # that one is not part of the text
         self._watch = LineWatch()
 
     @property
@@ -93,6 +86,34 @@ class DotReader:
         """The worst of what is wrong so far."""
         faults = self._watch.faults
         return next(fault for fault in DataFault if fault in faults) if faults else None
+
+    def _inspect(self, text: bytes) -> bytes:
+        """The text as it is given out, or b"" once something is wrong with the message."""
+        faults = self._watch.faults
+        self._watch.look(text)
+        if self._normalize and DataFault.BARE_NEWLINE in faults:
+            faults.discard(DataFault.BARE_NEWLINE)
+            text = _normalized(text)
+        self.size += len(text)
+        if self.size > self._max_size:
+            faults.add(DataFault.TOO_BIG)
+        return b"" if faults else text
+
+
+class DotReader(BodyReader):
+    """The body of one message out of the stream: unstuffed text, until CRLF.CRLF.
+
+    After a fault or beyond `max_size` no more text is given out; the rest is still read to its end,
+    in bounded memory.
+    """
+
+    __slots__ = ("_held", "_skip", "is_over")
+
+    def __init__(self, max_size: int, *, normalize: bool = False) -> None:
+        super().__init__(max_size, normalize=normalize)
+        self.is_over = False  # the final dot was seen
+        self._held = b"\r\n"  # the one that ended the DATA line: see the card
+        self._skip = 2  # that one is not part of the text
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The text that `data` completes (b"" for none), and what follows the final dot."""
@@ -114,18 +135,6 @@ class DotReader:
             text = data[:stop].replace(b"\r\n.", b"\r\n")[self._skip :]
         self._skip = 0
         return (self._inspect(text) if text else b""), rest
-
-    def _inspect(self, text: bytes) -> bytes:
-        """The text as it is given out, or b"" once something is wrong with the message."""
-        faults = self._watch.faults
-        self._watch.look(text)
-        if self._normalize and DataFault.BARE_NEWLINE in faults:
-            faults.discard(DataFault.BARE_NEWLINE)
-            text = _normalized(text)
-        self.size += len(text)
-        if self.size > self._max_size:
-            faults.add(DataFault.TOO_BIG)
-        return b"" if faults else text
 
 
 class DotWriter:

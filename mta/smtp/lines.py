@@ -92,6 +92,13 @@ class LineReader:
         self._at = self._searched = 0
         return data
 
+    def take(self, limit: int) -> bytes:
+        """What waits, `limit` bytes at most, as it came."""
+        data = self._buffer[self._at : self._at + limit]
+        self._at += len(data)
+        self._searched = max(self._searched, self._at)
+        return data
+
     def _wait(self) -> None:
         """No LF yet: remember how far we looked, and hoard no line that is too long already."""
         self._searched = len(self._buffer)

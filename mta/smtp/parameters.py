@@ -4,12 +4,13 @@ One table a command: keyword → attribute and reader. An unknown keyword is 555
 a keyword given twice 501 5.5.4. Values of DSN parameters are kept as received (xtext), since they
 go on as they came; they are decoded here only to be sure that no control character hides in them.
 
-RFC 5321 §4.1.2 (syntax), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 3461 §4 and §5 (DSN), RFC 4954 §5
-(AUTH).
+RFC 5321 §4.1.2 (syntax), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 §3.4 (SMTPUTF8), RFC 3461 §4 and §5 (DSN), RFC 4954 §5
+(AUTH), RFC 4865 (FUTURERELEASE).
 """
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from mta.model.reply import a_reply
 from mta.smtp.replies import Refused
@@ -20,6 +21,10 @@ MAX_ORCPT = 500  # RFC 3461 §4.2
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 §4
 _ENCODED = re.compile(r"\+([0-9A-F]{2})")
+# RFC 3339 §5.6
+_DATE_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
 _ORCPT = re.compile(r"([A-Za-z0-9-]+);(.+)")
 
 Reader = Callable[[str], object]
@@ -81,6 +86,24 @@ def _read_envid(value: str) -> str:
     return value
 
 
+def _read_hold_for(value: str) -> int:
+    if not 1 <= len(value) <= 9 or not value.isdigit():  # RFC 4865 §3: 1*9DIGIT
+        raise ValueError
+    return int(value)
+
+
+def _read_hold_until(value: str) -> float:
+    if _DATE_TIME.fullmatch(value) is None:
+        raise ValueError
+    return datetime.fromisoformat(value.upper()).timestamp()
+
+
+def _read_smtputf8(value: str) -> bool:
+    if value:  # RFC 6531 §3.4: it has none
+        raise ValueError
+    return True
+
+
 def _read_auth(value: str) -> str:
     if value != "<>" and (not value or not is_xtext(value)):
         raise ValueError
@@ -109,6 +132,9 @@ OF_MAIL: Mapping[str, tuple[str, Reader]] = {
     "RET": ("ret", _read_ret),
     "ENVID": ("envid", _read_envid),
     "AUTH": ("auth_param", _read_auth),
+    "HOLDFOR": ("hold_for", _read_hold_for),
+    "HOLDUNTIL": ("hold_until", _read_hold_until),
+    "SMTPUTF8": ("utf8", _read_smtputf8),
 }
 OF_RCPT: Mapping[str, tuple[str, Reader]] = {
     "NOTIFY": ("notify", _read_notify),

@@ -22,6 +22,10 @@ RECIPIENT_OK = a_reply(250, "2.1.5", "Ok")
 START_MAIL = a_reply(354, "", "End data with <CR><LF>.<CR><LF>")
 START_TLS = a_reply(220, "2.0.0", "Ready to start TLS")
 SEND_CREDENTIALS = a_reply(334, "", "")
+SEND_USER = a_reply(
+    334, "", "VXNlcm5hbWU6"
+)  # "Username:", as every client of AUTH LOGIN expects it
+SEND_PASSWORD = a_reply(334, "", "UGFzc3dvcmQ6")  # "Password:"
 AUTHENTICATED = a_reply(235, "2.7.0", "Authentication succeeded")
 GOODBYE = a_reply(221, "2.0.0", "Bye")
 CANNOT_VERIFY = a_reply(252, "2.0.0", "Cannot verify; send some mail and see")  # RFC 5321 §7.3
@@ -35,6 +39,9 @@ UNKNOWN_COMMAND = a_reply(500, "5.5.2", "Command not recognised")
 NOT_IMPLEMENTED = a_reply(502, "5.5.1", "Command not implemented")
 CONTROL_CHARACTER = a_reply(501, "5.5.2", "Control character in command")
 NOT_ASCII = a_reply(501, "5.5.2", "A command is ASCII")
+BAD_BDAT = a_reply(
+    501, "5.5.4", "Syntax: BDAT size [LAST]; what follows cannot be told from commands, closing"
+)
 NO_ARGUMENT_ALLOWED = a_reply(501, "5.5.4", "This command takes no argument")
 BAD_HELLO = a_reply(501, "5.5.4", "Say your domain name or address literal")
 
@@ -43,6 +50,8 @@ EHLO_FIRST = a_reply(503, "5.5.1", "Say EHLO first")
 MAIL_FIRST = a_reply(503, "5.5.1", "Say MAIL FROM first")
 NESTED_MAIL = a_reply(503, "5.5.1", "The sender was given already")
 NOT_NOW = a_reply(503, "5.5.1", "Not at this point")
+BDAT_REFUSED = a_reply(503, "5.5.1", "A BDAT was refused; say RSET first")  # RFC 3030 §2
+DATA_AFTER_BDAT = a_reply(503, "5.5.1", "The message has begun with BDAT; say RSET first")
 NO_RECIPIENTS = a_reply(554, "5.5.1", "No valid recipients")  # RFC 2920 §3.1
 NOT_OFFERED = a_reply(503, "5.5.1", "Not offered here")
 ALREADY_TLS = a_reply(503, "5.5.1", "TLS is active already")
@@ -54,18 +63,24 @@ BAD_SENDER = a_reply(501, "5.1.7", "Sender syntax: MAIL FROM:<local@domain>")
 BAD_RECIPIENT = a_reply(501, "5.1.3", "Recipient syntax: RCPT TO:<local@domain>")
 SOURCE_ROUTE_SENDER = a_reply(501, "5.1.7", "Source routes are not taken")
 SOURCE_ROUTE_RECIPIENT = a_reply(501, "5.1.3", "Source routes are not taken")
-NO_SMTPUTF8 = a_reply(553, "5.6.7", "SMTPUTF8 is not offered; addresses are ASCII")  # RFC 6531 §3.5
+NO_SMTPUTF8 = a_reply(
+    553, "5.6.7", "An address in UTF-8 needs the parameter SMTPUTF8 of MAIL"
+)  # RFC 6531 §3.5
 TOO_MANY_RECIPIENTS = a_reply(452, "4.5.3", "Too many recipients")  # RFC 5321 §4.5.3.1.10
 
 # AUTH.
+TLS_FIRST = a_reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
 ENCRYPTION_REQUIRED = a_reply(538, "5.7.11", "Encryption required: STARTTLS first")
 UNKNOWN_MECHANISM = a_reply(504, "5.5.4", "Mechanism not supported")
 BAD_CREDENTIALS_SYNTAX = a_reply(501, "5.5.2", "Cannot decode the credentials")
 AUTH_CANCELLED = a_reply(501, "5.7.0", "Authentication cancelled")
 BAD_CREDENTIALS = a_reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_BUSY = a_reply(454, "4.7.0", "Temporary authentication failure, try again later")
+TOO_MANY_GUESSES = a_reply(454, "4.7.0", "Too many failed logins from here, try again later")
+NO_MORE_GUESSES = a_reply(421, "4.7.0", "Too many failed logins, closing")
 
-# What a message's end is answered with.
+# What a message's end, or that of a BDAT, is answered with.
+BDAT_TAKEN = a_reply(250, "2.0.0", "Go on")
 MESSAGE_TOO_BIG = a_reply(552, "5.3.4", "Message too big")
 HEADER_TOO_BIG = a_reply(552, "5.3.4", "Message header too big")
 BARE_NEWLINE = a_reply(550, "5.6.0", "Message contains a bare CR or LF")

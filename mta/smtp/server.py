@@ -10,7 +10,11 @@ against text that comes after DATA and before the 354 (RFC 2920 §3.1): without 
 time are the same bytes. What comes before the greeting is likewise the driver's to judge. What
 follows STARTTLS in the clear is judged, in `start_tls`.
 
-RFC 5321, RFC 2920, RFC 3207 §4, RFC 4954 §4.
+BDAT is read by counting. The octets of one that is refused are taken off the stream all the same,
+for they are the client's message and never commands; where their number is not known, or is more
+than any message has, the session ends.
+
+RFC 5321, RFC 2920, RFC 3030 §2, RFC 3207 §4, RFC 4954 §4.
 """
 
 from dataclasses import dataclass
@@ -25,6 +29,7 @@ from mta.smtp.extensions import ServerOffer, format_greeting, format_hello
 from mta.smtp.grammar import (
     Auth,
     AuthRequest,
+    Bdat,
     Command,
     Courtesy,
     Data,
@@ -35,9 +40,11 @@ from mta.smtp.grammar import (
     Reset,
     StartTls,
     parse_command,
+    parse_login,
     parse_plain,
 )
 from mta.smtp.lines import BareLineFeed, LineReader, LineTooLong
+from mta.smtp.octets import OctetReader
 from mta.smtp.replies import Refused, encode_reply
 
 MAX_COMMAND = (
@@ -55,10 +62,21 @@ class Chunk:
 
 @dataclass(slots=True)
 class EndOfData:
-    """The final dot. With a fault the message was not given out whole and must be forgotten."""
+    """The final dot, or the end of the last BDAT.
+
+    With a fault the message was not given out whole and must be forgotten.
+    """
 
     fault: DataFault | None
     size: int  # bytes, unstuffed
+
+
+@dataclass(slots=True)
+class EndOfBdat:
+    """The end of a BDAT that is not the last. With a fault the message must be forgotten."""
+
+    fault: DataFault | None
+    is_empty: bool
 
 
 class NeedData(Enum):
@@ -69,7 +87,20 @@ class NeedData(Enum):
 
 NEED_DATA: Final = NeedData.NEED_DATA
 
-Event = Hello | StartTls | Auth | MailFrom | RcptTo | Data | Chunk | EndOfData | Reset | Quit
+Event = (
+    Hello
+    | StartTls
+    | Auth
+    | MailFrom
+    | RcptTo
+    | Data
+    | Bdat
+    | Chunk
+    | EndOfBdat
+    | EndOfData
+    | Reset
+    | Quit
+)
 
 
 class State(Enum):
@@ -80,8 +111,13 @@ class State(Enum):
     READY = "between transactions"
     MAIL = "the sender is accepted"
     RCPT = "a recipient is accepted"
-    CREDENTIALS = "the next line is the response to AUTH"
+    CREDENTIALS = "the next line is a response to AUTH"
     BODY = "the message is coming"
+    OCTETS = "the octets of a BDAT are coming"
+    LAST_OCTETS = "the octets of the last BDAT are coming"
+    CHUNKS = "a BDAT was taken, and not the last"
+    SPOILT = "a BDAT was refused, and the message with it"
+    SKIP = "the octets of a BDAT out of place are thrown away"
     TLS = "the next bytes are a handshake"
     CLOSED = "nothing more is read"
 
@@ -117,23 +153,51 @@ TRANSITIONS: Final[dict[State, dict[type, State]]] = {
         Hello: State.READY,
         RcptTo: State.RCPT,
         Data: State.BODY,
+        Bdat: State.OCTETS,
+        Reset: State.READY,
+        Quit: State.CLOSED,
+    },
+    State.CHUNKS: {
+        Hello: State.READY,
+        Bdat: State.OCTETS,
+        Reset: State.READY,
+        Quit: State.CLOSED,
+    },
+    State.SPOILT: {
+        Hello: State.READY,
         Reset: State.READY,
         Quit: State.CLOSED,
     },
     State.CREDENTIALS: {Auth: State.READY},
     State.BODY: {EndOfData: State.READY},
+    State.OCTETS: {EndOfBdat: State.CHUNKS},
+    State.LAST_OCTETS: {EndOfData: State.READY},
+    State.SKIP: {},
     State.TLS: {},
     State.CLOSED: {},
 }
 # A refused command leaves the dialogue where it stands, but for these.
-WHEN_REFUSED: Final = {State.CREDENTIALS: State.READY, State.BODY: State.READY}
+WHEN_REFUSED: Final = {
+    State.CREDENTIALS: State.READY,
+    State.BODY: State.READY,
+    State.OCTETS: State.SPOILT,
+    State.LAST_OCTETS: State.READY,
+}
 
 OUT_OF_PLACE: Final[dict[tuple[State, type], Reply]] = {
     (State.READY, RcptTo): replies.MAIL_FIRST,
     (State.READY, Data): replies.MAIL_FIRST,
+    (State.READY, Bdat): replies.MAIL_FIRST,
     (State.MAIL, MailFrom): replies.NESTED_MAIL,
     (State.MAIL, Data): replies.NO_RECIPIENTS,
+    (State.MAIL, Bdat): replies.NO_RECIPIENTS,
     (State.RCPT, MailFrom): replies.NESTED_MAIL,
+    (State.CHUNKS, MailFrom): replies.NESTED_MAIL,
+    (State.CHUNKS, Data): replies.DATA_AFTER_BDAT,
+    (State.SPOILT, MailFrom): replies.BDAT_REFUSED,
+    (State.SPOILT, RcptTo): replies.BDAT_REFUSED,
+    (State.SPOILT, Data): replies.BDAT_REFUSED,
+    (State.SPOILT, Bdat): replies.BDAT_REFUSED,
 }
 
 
@@ -149,8 +213,15 @@ class ServerSession:
         self._outgoing: list[bytes] = []
         self._owed: Event | None = None  # the event that waits for reply()
         self._recipients = 0
+        self._is_utf8 = False  # MAIL said SMTPUTF8
         self._junk = 0
         self._body = DotReader(0)
+        self._octets = OctetReader(0)
+        self._mechanism = ""  # of the AUTH under way
+        self._user = ""  # named by AUTH LOGIN, which asks for the password next
+        self._left = 0  # octets of a BDAT that are still to come
+        self._is_empty = False  # that BDAT has none
+        self._after_skip = State.CONNECTED, replies.OK
         self._state = State.CONNECTED
         self._may = TRANSITIONS[State.CONNECTED]
 
@@ -178,10 +249,14 @@ class ServerSession:
 
     @property
     def protocol(self) -> str:
-        """The word for the Received field (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
+        """The word for the Received field (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA; UTF8SMTP… (RFC 6531 §4.3)."""
         if self.hello is not None and not self.hello.esmtp:
             return "SMTP"
-        return "ESMTP" + "S" * self.in_tls + "A" * self.is_authenticated
+        return (
+            ("UTF8SMTP" if self._is_utf8 else "ESMTP")
+            + "S" * self.in_tls
+            + "A" * self.is_authenticated
+        )
 
     # Bytes in, events out.
 
@@ -193,12 +268,17 @@ class ServerSession:
     def next_event(self) -> Event | NeedData:
         """The next thing the client wants, or NEED_DATA; to be asked until it says so.
 
-        Hello, StartTls, Auth, MailFrom, RcptTo, Data and EndOfData each need one reply(); Chunk,
-        Reset and Quit need none.
+        Hello, StartTls, Auth, MailFrom, RcptTo, Data, EndOfBdat and EndOfData each need one
+        reply(); Bdat, Chunk, Reset and Quit need none.
         """
         while self._owed is None:
-            if self._state is State.BODY:
+            state = self._state
+            if state is State.BODY:
                 event = self._read_body()
+            elif state is State.OCTETS or state is State.LAST_OCTETS:
+                event = self._read_octets()
+            elif state is State.SKIP:
+                event = self._skip_octets()
             elif self._may:
                 event = self._read_line()
             else:
@@ -209,6 +289,7 @@ class ServerSession:
 
     def _read_line(self) -> Event | NeedData | None:
         """The next line's event; None if it was answered here."""
+        line: bytes | None = None
         try:
             line = self._lines.next_line()
             if line is None:
@@ -217,7 +298,14 @@ class ServerSession:
                 return self._read_credentials(line)
             return self._admit(parse_command(line))
         except Refused as refused:
-            self._refuse(refused.reply)
+            if (
+                line is not None
+                and line[:4].upper() == b"BDAT"
+                and self._state is not State.CREDENTIALS
+            ):
+                self.close(refused.reply)  # nobody knows how many octets follow
+            else:
+                self._refuse(refused.reply)
         except LineTooLong:
             in_auth = self._state is State.CREDENTIALS
             self._refuse(replies.AUTH_LINE_TOO_LONG if in_auth else replies.LINE_TOO_LONG)
@@ -236,7 +324,11 @@ class ServerSession:
         kind = type(command)
         if kind not in self._may:
             default = replies.EHLO_FIRST if self._state is State.STRANGER else replies.NOT_NOW
-            raise Refused(OUT_OF_PLACE.get((self._state, kind), default))
+            reply = OUT_OF_PLACE.get((self._state, kind), default)
+            if isinstance(command, Bdat):
+                self._begin_skip(command, reply)
+                return None
+            raise Refused(reply)
         if isinstance(command, Data):
             self._owed = command
             return command
@@ -250,6 +342,8 @@ class ServerSession:
                     command.domain = self.offer.hostname.lower()
                     command.address += f"@{self.offer.hostname}"
                 self._owed = command
+            case Bdat():
+                self._begin_octets(command)
             case AuthRequest():
                 return self._begin_auth(command)
             case Reset():
@@ -267,11 +361,15 @@ class ServerSession:
         offer = self.offer
         match command:
             case MailFrom():
+                if offer.tls_required and not self.in_tls:
+                    raise Refused(replies.TLS_FIRST)
                 if command.size > offer.max_size:
                     raise Refused(replies.MESSAGE_TOO_BIG)  # RFC 1870 §6.1
             case RcptTo():
                 if self._recipients >= offer.max_recipients:
                     raise Refused(replies.TOO_MANY_RECIPIENTS)
+                if not (self._is_utf8 or command.address.isascii()):
+                    raise Refused(replies.NO_SMTPUTF8)
             case StartTls() if self.in_tls:
                 raise Refused(replies.ALREADY_TLS)
             case StartTls() if not offer.tls_available:
@@ -282,22 +380,39 @@ class ServerSession:
                 raise Refused(replies.ENCRYPTION_REQUIRED)
             case AuthRequest() if not self.in_tls or not offer.auth_available:
                 raise Refused(replies.NOT_OFFERED)
-            case AuthRequest(mechanism=mechanism) if mechanism != "PLAIN":
+            case AuthRequest(mechanism=mechanism) if mechanism not in ("PLAIN", "LOGIN"):
                 raise Refused(replies.UNKNOWN_MECHANISM)
 
     def _begin_auth(self, request: AuthRequest) -> Auth | None:
         """Credentials at once, or 334 and they come in a line of their own (RFC 4954 §4)."""
+        self._mechanism = request.mechanism
+        self._user = ""
+        is_login = request.mechanism == "LOGIN"
         if request.initial is None:
-            self._say(replies.SEND_CREDENTIALS)
-            self._enter(self._may[AuthRequest])
-            return None
-        self._owed = auth = parse_plain(request.initial)
-        return auth
+            self._say(replies.SEND_USER if is_login else replies.SEND_CREDENTIALS)
+        elif is_login:
+            self._user = parse_login(request.initial)
+            self._say(replies.SEND_PASSWORD)
+        else:
+            self._owed = auth = parse_plain(request.initial)
+            return auth
+        self._enter(self._may[AuthRequest])
+        return None
 
-    def _read_credentials(self, line: bytes) -> Auth:
+    def _read_credentials(self, line: bytes) -> Auth | None:
+        """What answers our 334; None while there is one more to come."""
         if line == b"*":
             raise Refused(replies.AUTH_CANCELLED)
-        self._owed = auth = parse_plain(line.decode("ascii", "replace"))
+        text = line.decode("ascii", "replace")
+        if self._mechanism == "PLAIN":
+            auth = parse_plain(text)
+        elif not self._user:
+            self._user = parse_login(text)
+            self._say(replies.SEND_PASSWORD)
+            return None
+        else:
+            auth = Auth("LOGIN", self._user, parse_login(text))
+        self._owed = auth
         return auth
 
     def _read_body(self) -> Event | NeedData | None:
@@ -314,6 +429,54 @@ class ServerSession:
             self._lines.feed(rest)
         return Chunk(text) if text else None
 
+    def _begin_octets(self, command: Bdat) -> None:
+        """Octets of the message follow (RFC 3030 §2)."""
+        if self._state is State.RCPT:
+            self._octets = OctetReader(self.offer.max_size, normalize=self.offer.normalize)
+        self._octets.announce(command.size)
+        self._left = command.size
+        self._is_empty = not command.size
+        self._enter(State.LAST_OCTETS if command.is_last else self._may[Bdat])
+
+    def _read_octets(self) -> Event | NeedData | None:
+        """The next piece of the message, or the end of this BDAT."""
+        octets = self._octets
+        if self._left:
+            data = self._lines.take(self._left)
+            if not data:
+                return NEED_DATA
+            self._left -= len(data)
+            text = octets.feed(data)
+            return Chunk(text) if text else None
+        end: EndOfData | EndOfBdat
+        if self._state is State.LAST_OCTETS:
+            if text := octets.finish():
+                return Chunk(text)
+            end = EndOfData(octets.fault, octets.size)
+        else:
+            end = EndOfBdat(octets.fault, self._is_empty)
+        self._owed = end
+        return end
+
+    def _begin_skip(self, command: Bdat, reply: Reply) -> None:
+        """The client may have sent the octets already: they go the way of their command."""
+        if command.size > self.offer.max_size:
+            self.close(reply)  # nobody reads so much for nothing
+            return
+        self._left = command.size
+        self._after_skip = self._state, reply
+        self._enter(State.SKIP)
+
+    def _skip_octets(self) -> NeedData | None:
+        """Throw away what is here of them; answer after the last."""
+        self._left -= len(self._lines.take(self._left))
+        if self._left:
+            return NEED_DATA
+        state, reply = self._after_skip
+        self._enter(state)
+        self._refuse(reply)
+        return None
+
     # Replies in, bytes out.
 
     def greeting(self) -> None:
@@ -321,14 +484,15 @@ class ServerSession:
         self._say(format_greeting(self.offer))
         self._enter(State.STRANGER)
 
-    def hello_reply(self) -> Reply:
-        """The positive answer to the Hello that waits: our name, and to EHLO what we offer now."""
+    def hello_reply(self, wall: float = 0.0) -> Reply:
+        """The positive answer to the Hello that waits: our name, and to EHLO what we offer at `wall`, by the clock."""
         assert isinstance(self._owed, Hello), "no EHLO waits for an answer"
         return format_hello(
             self.offer,
             esmtp=self._owed.esmtp,
             in_tls=self.in_tls,
             is_authenticated=self.is_authenticated,
+            wall=wall,
         )
 
     def reply(self, reply: Reply) -> None:
@@ -384,12 +548,15 @@ class ServerSession:
         match event:
             case MailFrom():
                 self._recipients = 0
+                self._is_utf8 = event.utf8
             case RcptTo():
                 self._recipients += 1
             case Data():
                 self._body = DotReader(self.offer.max_size, normalize=self.offer.normalize)
             case EndOfData():
                 self._junk = 0
+            case EndOfBdat(is_empty=True):
+                self._count_junk()
             case Hello():
                 self.hello = event
                 self._count_junk()

@@ -118,7 +118,10 @@ class _Checker:
             "recipient {} has no queue": "SELECT r.id FROM recipient r WHERE NOT EXISTS"
             " (SELECT 1 FROM queue q WHERE q.id = r.queue)",
             "message {} has no recipient": "SELECT m.number FROM message m WHERE NOT EXISTS"
-            " (SELECT 1 FROM recipient r WHERE r.message = m.number)",
+            " (SELECT 1 FROM recipient r WHERE r.message = m.number)"
+            " AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = m.number)",
+            "the notice of recipient {} has no message": "SELECT n.entry FROM notice n WHERE NOT"
+            " EXISTS (SELECT 1 FROM message m WHERE m.number = n.message)",
         }
         for text, select in checks.items():
             for (number,) in fetch(self._connection, f"{select} LIMIT {MAX_PROBLEMS}"):
@@ -148,6 +151,7 @@ class _Checker:
 
     def _recipients(self) -> None:
         self._each("recipient", "id", "*", lambda row: "")
+        self._each("notice", "entry", "*", lambda row: "")
 
     def _events(self) -> None:
         def check(row: tuple[object, ...]) -> str:

@@ -32,6 +32,7 @@ from mta.spool.ops import (
     Prune,
     PutMeta,
     Read,
+    Reroute,
     Settle,
     Write,
 )
@@ -122,6 +123,9 @@ class _Load:
         self.operations.append(operation)
         if isinstance(operation, Settle):
             self._rows += len(operation.gone) + len(operation.updates)
+        elif isinstance(operation, Reroute):
+            self._rows += len(operation.moves)
+            self.is_awaited = True
         elif isinstance(operation, Accept):
             self._rows += len(operation.rows)
             self._size += operation.size
@@ -373,6 +377,8 @@ class GroupCommit:
         calls: list[Call] = [(op.done, accepted) for op in batch.accepts]
         calls += [(op.done, ()) for op in batch.settles if op.done is not None]
         calls += [(op.done, ()) for op in batch.holds if op.done is not None]
+        calls += [(op.done, ()) for op in batch.reroutes]
+        calls += [(op.done, (op,)) for op in batch.unparks]
         if written.events:
             told = (written.first_event, written.events, written.datas)
             calls.append((self._outbox.committed, told))

@@ -20,9 +20,24 @@ from mta.model.errors import SpoolError
 from mta.spool.rows import fetch
 from mta.spool.words import SpoolLocked
 
-VERSION = 1
+VERSION = 3
 # `MIGRATIONS[n]` brings a spool of version n to n + 1; they only ever append.
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    1: """
+    CREATE TABLE notice (
+        entry INTEGER PRIMARY KEY, message INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX notice_at ON notice (at);
+    CREATE INDEX notice_message ON notice (message);
+    """,
+    2: """
+    ALTER TABLE recipient ADD COLUMN release_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE recipient ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX recipient_due;
+    CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size, job)
+        WHERE held = 0;
+    """,
+}
 
 # Three 4 kB messages a page: 28,000 msg/s; with 8 kB pages 17,000, with 4 kB 13,000.
 PAGE_SIZE = 16_384

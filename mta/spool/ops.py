@@ -16,6 +16,7 @@ class Accept:
     """A message and its recipients."""
 
     __slots__ = (
+        "answers",
         "body_file",
         "data",
         "done",
@@ -40,6 +41,7 @@ class Accept:
         data: bytes,
         done: Callable[[SpoolError | None], None],
         origin: str = "",
+        answers: "Answers | None" = None,
     ) -> None:
         self.message = message
         self.keys = keys  # one a recipient
@@ -51,12 +53,23 @@ class Accept:
         self.data = data
         self.done = done
         self.origin = origin  # the id it had in the spool it was exported from
+        self.answers = answers  # it is a notice: these are no longer owed
+
+
+class Answers:
+    """Notices no longer owed: the failures (None: all of the message), and the message, which goes if nothing needs it."""
+
+    __slots__ = ("entries", "message")
+
+    def __init__(self, message: int, entries: list[int] | None) -> None:
+        self.message = message
+        self.entries = entries
 
 
 class Settle:
     """Outcomes: recipients gone, and recipients that wait or are held."""
 
-    __slots__ = ("datas", "done", "events", "gone", "messages", "updates")
+    __slots__ = ("datas", "done", "events", "gone", "messages", "owed", "updates")
 
     def __init__(
         self,
@@ -66,6 +79,7 @@ class Settle:
         events: list[Event],
         datas: list[bytes],
         done: Callable[[], None] | None,
+        owed: list[tuple[Any, ...]],
     ) -> None:
         self.gone = gone
         self.messages = messages  # of those gone: deleted when none of their recipients is left
@@ -73,6 +87,7 @@ class Settle:
         self.events = events
         self.datas = datas
         self.done = done
+        self.owed = owed  # notices: entry, message, when, the event's bytes
 
 
 class Postpone:
@@ -157,6 +172,33 @@ class LookAgain:
         self.until = until
 
 
+class Reroute:
+    """Entries go to other queues."""
+
+    __slots__ = ("done", "moves", "now")
+
+    def __init__(
+        self, moves: list[tuple[int, QueueKey]], now: float, done: Callable[[], None]
+    ) -> None:
+        self.moves = moves  # number, its queue from now on
+        self.now = now
+        self.done = done
+
+
+class WakeParked:
+    """Queues that were evicted for good are due now: those of these virtual MTAs, or (None) all."""
+
+    __slots__ = ("done", "is_more", "now", "vmtas")
+
+    def __init__(
+        self, vmtas: list[str] | None, now: float, done: Callable[["WakeParked"], None]
+    ) -> None:
+        self.vmtas = vmtas
+        self.now = now
+        self.done = done
+        self.is_more = False  # a chunk was woken; there are more
+
+
 class Prune:
     """Events up to this id have been read by everyone who must."""
 
@@ -198,6 +240,18 @@ class Close:
 
 
 Write = (
-    Accept | Settle | Postpone | Evict | PutMeta | HoldJob | HoldEntries | Wake | LookAgain | Prune
+    Accept
+    | Answers
+    | Settle
+    | Postpone
+    | Evict
+    | PutMeta
+    | HoldJob
+    | HoldEntries
+    | Wake
+    | LookAgain
+    | Reroute
+    | WakeParked
+    | Prune
 )
 Operation = Write | Read | Close

@@ -12,18 +12,21 @@ import msgspec
 from mta.model.envelope import (
     Entry,
     Message,
+    Priority,
     QueueKey,
     SpillFile,
     format_message_id,
     parse_message_id,
 )
 from mta.model.errors import SpoolError
-from mta.model.event import Event, decode_event
+from mta.model.event import Attempt, Event, decode_event
 from mta.queue.actions import QueueState
+from mta.queue.priority import merge_classes
 from mta.spool.bodies import Body
 from mta.spool.rows import (
     ENTRY_COLUMNS,
     ENTRY_WIDTH,
+    HEAD_COLUMNS,
     IMPORTED,
     EntryReader,
     Row,
@@ -32,7 +35,7 @@ from mta.spool.rows import (
     decode_rows,
     fetch,
 )
-from mta.spool.words import Counts, Filter, Listed, QueueRow
+from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow
 from mta.spool.writer import Writer
 
 # Rows looked through in one go; a search over a million recipients is made of many.
@@ -42,22 +45,27 @@ _NOT_HELD = "r.held = 0 AND r.job NOT IN (SELECT id FROM job WHERE held = 1)"
 # LEFT JOIN: a recipient whose message is gone must not wait for ever unseen.
 _DUE_FROM = f"""
 FROM recipient r LEFT JOIN message m ON m.number = r.message
-WHERE r.queue = ?1 AND {_NOT_HELD} AND r.due <= ?2
+WHERE r.queue = ?1 AND r.priority = ?5 AND {_NOT_HELD} AND r.due <= ?2
 AND r.id NOT IN (SELECT value FROM json_each(?4)) ORDER BY r.due, r.id LIMIT ?3
 """
 _DUE = RowQuery(ENTRY_COLUMNS, _DUE_FROM)
 _DUE_IDS = RowQuery(
     "r.id",
-    f"""FROM recipient r WHERE r.queue = ?1 AND {_NOT_HELD} AND r.due <= ?2
+    f"""FROM recipient r WHERE r.queue = ?1 AND r.priority = ?5 AND {_NOT_HELD} AND r.due <= ?2
 AND r.id NOT IN (SELECT value FROM json_each(?4)) ORDER BY r.due, r.id LIMIT ?3""",
 )
+_OTHER_CLASSES = """
+SELECT EXISTS (SELECT 1 FROM recipient WHERE queue = ?1 AND priority = 1 AND held = 0),
+       EXISTS (SELECT 1 FROM recipient WHERE queue = ?1 AND priority = 2 AND held = 0)
+"""
 _ONE = RowQuery(
     ENTRY_COLUMNS,
     "FROM recipient r LEFT JOIN message m ON m.number = r.message WHERE r.id = ?",
 )
 _NEXT_DUE = f"""
-SELECT r.due FROM recipient r WHERE r.queue = ? AND {_NOT_HELD} AND r.due > ?
-ORDER BY r.due LIMIT 1
+SELECT min(due) FROM (SELECT (
+    SELECT r.due FROM recipient r WHERE r.queue = ?1 AND r.priority = p.value AND {_NOT_HELD}
+    AND r.due > ?2 ORDER BY r.due LIMIT 1) AS due FROM json_each('[0,1,2]') p)
 """
 _OLDEST = RowQuery(
     f"{ENTRY_COLUMNS}, q.domain, q.vmta",
@@ -69,6 +77,8 @@ _REASONS = RowQuery(
     "FROM recipient r JOIN queue q ON q.id = r.queue"
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
+_FAILURES = "SELECT data FROM notice WHERE message = ? ORDER BY entry LIMIT ?"
+_MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _IMPORTED = "SELECT name FROM meta WHERE name IN (SELECT value FROM json_each(?))"
 _QUEUED = "SELECT number FROM message WHERE number IN (SELECT value FROM json_each(?))"
@@ -138,6 +148,14 @@ _NAMES = """
 SELECT json_group_array(name) FROM (
     SELECT domain || '/' || vmta AS name FROM queue WHERE instr(domain || '/' || vmta, ?) > 0 LIMIT ?)
 """
+# Counted by queue first: that reads the indices alone.
+_VMTAS = """
+SELECT q.vmta, sum(c.n), count(DISTINCT c.queue) FROM (
+    SELECT queue, count(*) AS n FROM recipient WHERE held = 0 GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*) FROM recipient WHERE held = 1 GROUP BY queue
+) c JOIN queue q ON q.id = c.queue GROUP BY q.vmta
+"""
 # Only queues that are shown are looked up by name, unless names are what is asked for.
 _NAMED = "JOIN queue n ON n.id = w.queue WHERE instr(n.domain || '/' || n.vmta, ?) > 0"
 _ORDERS = {
@@ -187,12 +205,12 @@ class Queries:
         queue = self._writer.queues.id_of(key)
         if queue == 0:
             return [], None
-        bindings = (queue, now, limit, as_json(exclude))
-        try:
-            rows = _DUE.run(self._cursor, bindings)
-        except (apsw.CorruptError, apsw.IOError, ValueError):
-            numbers = _DUE_IDS.run(self._cursor, bindings)
-            rows = list(self._readable(numbers))
+        without = as_json(exclude)
+        rows = self._due_of_class((queue, now, limit, without, int(Priority.NORMAL)))
+        if any(self._one(_OTHER_CLASSES, (queue,))):
+            high = self._due_of_class((queue, now, limit, without, int(Priority.HIGH)))
+            low = self._due_of_class((queue, now, limit, without, int(Priority.LOW)))
+            rows = merge_classes(rows, high, low, limit)
         reader = EntryReader(self._number, self._cut)
         whole = [row for row in rows if reader.has_message(row)]
         if len(whole) < len(rows):
@@ -200,6 +218,12 @@ class Queries:
             self._lost(lost, "its message is missing")
         following = fetch(self._cursor, _NEXT_DUE, (queue, now))
         return [reader.entry(row, key) for row in whole], following[0][0] if following else None
+
+    def _due_of_class(self, bindings: tuple[object, ...]) -> list[Row]:
+        try:
+            return _DUE.run(self._cursor, bindings)
+        except (apsw.CorruptError, apsw.IOError, ValueError):
+            return list(self._readable(_DUE_IDS.run(self._cursor, bindings)))
 
     def due_queues(self, now: float, limit: int) -> tuple[list[QueueState], float | None]:
         """The next queues that are due, and the earliest due time not handed out."""
@@ -257,6 +281,40 @@ class Queries:
                 ours[number] = origin
         here = fetch(self._cursor, _QUEUED, (as_json(ours),))
         return {row[0].removeprefix(IMPORTED) for row in rows} | {ours[row[0]] for row in here}
+
+    # For notices
+
+    def owed_notices(self, before: float, limit: int) -> tuple[list[int], float | None]:
+        """Messages with a failure up to `before` that their senders are to be told of; when the next one was."""
+        rows = fetch(
+            self._cursor,
+            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ?"
+            " ORDER BY at LIMIT ?)",
+            (before, limit),
+        )
+        (following,) = self._one("SELECT min(at) FROM notice WHERE at > ?", (before,))
+        return [row[0] for row in rows], following
+
+    def owed_notice(self, number: int, limit: int, content: int) -> OwedNotice | None:
+        """Up to `limit` failures of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
+        rows = fetch(self._cursor, _FAILURES, (number, limit))
+        head = _MESSAGE.run(self._cursor, (number,))
+        if not rows or not head:
+            return None
+        failures = [decode_event(data) for (data,) in rows]
+        message = EntryReader(self._number, self._cut).message(head[0])
+        prefix, body = self.body(message)
+        if isinstance(body, SpillFile):
+            with open(body.path, "rb") as file:
+                body = file.read(content)
+        return OwedNotice(
+            message,
+            tuple(failure for failure in failures if isinstance(failure, Attempt)),
+            (prefix + body)[:content],
+            message.size <= content,
+        )
+
+    # For the sweep
 
     def oldest(self, limit: int, after: int) -> list[Entry]:
         """Entries that are not held by an operator, from the oldest, beyond entry number `after`."""
@@ -361,6 +419,11 @@ class Queries:
         """What is queued by domain or job: name, recipients, held, bytes, when the oldest came, queues."""
         text = _GROUPS[kind] + _GROUP_ROWS.format(order=_GROUP_ORDERS[sort])
         return decode_rows(fetch(self._cursor, text, (match, limit))[0][0])
+
+    def vmta_counts(self) -> dict[str, tuple[int, int]]:
+        """Recipients and queues of each virtual MTA that has mail."""
+        rows = fetch(self._cursor, _VMTAS)
+        return {vmta: (recipients, queues) for vmta, recipients, queues in rows}
 
     def paused_queues(self) -> list[QueueKey]:
         """The queues an operator stopped."""

@@ -13,7 +13,7 @@ from typing import Final
 import apsw
 
 from mta.model.envelope import QueueKey
-from mta.queue.actions import QueueState
+from mta.queue.actions import NEVER, QueueState
 from mta.spool.ops import Evict, Postpone
 from mta.spool.rows import (
     STATE_COLUMNS,
@@ -47,8 +47,11 @@ ON CONFLICT (domain, vmta) DO UPDATE SET
 """
 _LEFT = RowQuery(
     "q.id, q.next_at, q.paused,"
-    " (SELECT r.due FROM recipient r WHERE r.queue = q.id AND r.held = 0"
-    "  AND r.job NOT IN (SELECT id FROM job WHERE held = 1) ORDER BY r.due LIMIT 1),"
+    # A read for each class of priority: that is the order of the index.
+    " (SELECT min(due) FROM (SELECT (SELECT r.due FROM recipient r WHERE r.queue = q.id"
+    "  AND r.priority = p.value AND r.held = 0"
+    "  AND r.job NOT IN (SELECT id FROM job WHERE held = 1) ORDER BY r.due LIMIT 1) AS due"
+    "  FROM (SELECT 0 AS value UNION ALL SELECT 1 UNION ALL SELECT 2) p)),"
     " EXISTS (SELECT 1 FROM recipient r WHERE r.queue = q.id AND r.held = 0)"
     " OR EXISTS (SELECT 1 FROM recipient r WHERE r.queue = q.id AND r.held = 1)",
     "FROM queue q WHERE q.id IN (SELECT value FROM json_each(?))",
@@ -79,6 +82,16 @@ _UNPARK_CHUNK: Final = 1000
 _LOOK_AGAIN = """
 UPDATE queue SET due = ?2 WHERE id IN (
     SELECT id FROM queue WHERE paused = 0 AND due > ?1 AND due <= ?3 LIMIT 10000)
+"""
+# Parked by the scheduler: nobody looks at them until their virtual MTA is in service again.
+_WAKE_PARKED = f"""
+UPDATE queue SET due = ?1 WHERE id IN (
+    SELECT id FROM queue WHERE paused = 0 AND due >= {NEVER:.0f}
+    AND (?2 IS NULL OR vmta IN (SELECT value FROM json_each(?2))) LIMIT {_UNPARK_CHUNK})
+"""
+_WAKE_THESE = f"""
+UPDATE queue SET due = ?2 WHERE paused = 0 AND due >= {NEVER:.0f}
+AND id IN (SELECT value FROM json_each(?1))
 """
 
 
@@ -216,6 +229,18 @@ class QueueRows:
         """What is due between now and then is due now, as far as it was not found already."""
         beyond = self._beyond(now)
         self._cursor.execute(_LOOK_AGAIN, (beyond, math.nextafter(beyond, math.inf), until))
+        self.forget()
+
+    def wake_parked(self, vmtas: list[str] | None, now: float) -> bool:
+        """A chunk of the parked queues of these virtual MTAs (None: of all) is due now; whether there may be more."""
+        names = None if vmtas is None else as_json(vmtas)
+        self._cursor.execute(_WAKE_PARKED, (self._beyond(now), names))
+        self.forget()
+        return self._cursor.connection.changes() == _UNPARK_CHUNK
+
+    def left(self, ids: Iterable[int], now: float) -> None:
+        """Entries were taken out of these queues: one that is parked is looked at once more, for it may be empty."""
+        self._cursor.execute(_WAKE_THESE, (as_json(ids), self._beyond(now)))
         self.forget()
 
     def id_of(self, key: QueueKey) -> int:

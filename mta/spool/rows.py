@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from mta.model.envelope import Content, Entry, Message, QueueKey, SpillFile
+from mta.model.envelope import Content, Entry, Message, Priority, QueueKey, SpillFile
 from mta.queue.actions import QueueState
 
 # apsw caches no statement of more than 16,384 characters; the rest of the text takes less than 400.
@@ -21,21 +21,25 @@ MESSAGE_COLUMNS = (
     "number, received_at, sender, size, vmta, job, envid, ret, content, source_kind, source_ip,"
     " source_name, user, licence_held_s, body_file, prefix, body"
 )
-RECIPIENT_COLUMNS = "queue, job, id, message, size, address, due, notify, orcpt"
+RECIPIENT_COLUMNS = (
+    "queue, job, id, message, size, address, due, notify, orcpt, release_at, priority"
+)
 
 # What a reader needs of a recipient and its message, in the order `entry_of` takes them.
 _RECIPIENT = (
     "r.id, r.address, r.notify, r.orcpt, r.due, r.attempts, r.first_attempt, r.crashes,"
-    " r.may_repeat"
+    " r.may_repeat, r.release_at, r.priority"
 )
-_RECIPIENT_WIDTH = 9
-_HEAD = (
+_RECIPIENT_WIDTH = 11
+HEAD_COLUMNS = (
     "m.number, m.sender, m.size, m.received_at, m.vmta, m.job, m.envid, m.ret, m.content,"
     " m.source_kind, m.source_ip, m.source_name, m.user, m.licence_held_s"
 )
 _HEAD_WIDTH = 14
-ENTRY_COLUMNS = f"{_RECIPIENT}, {_HEAD}"
+ENTRY_COLUMNS = f"{_RECIPIENT}, {HEAD_COLUMNS}"
 ENTRY_WIDTH = _RECIPIENT_WIDTH + _HEAD_WIDTH
+
+_PRIORITIES = tuple(Priority)  # by its number: a look-up in the enum is Python code
 
 # Rows of `meta` whose names begin so say which exported messages were imported. They are many, and never read whole.
 IMPORTED = "imported."
@@ -160,12 +164,11 @@ class EntryReader:
 
     def entry(self, row: Row, key: QueueKey) -> Entry:
         """The entry of a row. Its message must be there (`row[_RECIPIENT_WIDTH]` not None)."""
-        number, address, notify, orcpt, due, attempts, first_attempt, crashes, may_repeat = row[
-            :_RECIPIENT_WIDTH
-        ]
+        number, address, notify, orcpt, due, attempts, first_attempt, crashes, may_repeat = row[:9]
         message = self._messages.get(row[_RECIPIENT_WIDTH])
         if message is None:
-            message = self._message(row[_RECIPIENT_WIDTH:ENTRY_WIDTH])
+            message = self.message(row[_RECIPIENT_WIDTH:ENTRY_WIDTH])
+            message.release_at, message.priority = row[9], _PRIORITIES[row[10]]
         return Entry(
             message,
             key,
@@ -185,7 +188,8 @@ class EntryReader:
         """Whether the row's message exists."""
         return row[_RECIPIENT_WIDTH] is not None
 
-    def _message(self, head: Row) -> Message:
+    def message(self, head: Row) -> Message:
+        """The message of a row of `HEAD_COLUMNS`."""
         number, sender, size, received_at, vmta, job, envid, ret, content, *source = head
         message = Message(
             self._spool,

@@ -68,12 +68,24 @@ CREATE TABLE recipient (
     hold_reason TEXT NOT NULL DEFAULT '',
     crashes INTEGER NOT NULL DEFAULT 0,
     may_repeat INTEGER NOT NULL DEFAULT 0,
-    reply TEXT NOT NULL DEFAULT ''
+    reply TEXT NOT NULL DEFAULT '',
+    release_at REAL NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 -- Beyond its order it holds what the counts need, so that counting 100,000 recipients reads no row.
-CREATE INDEX recipient_due ON recipient (queue, due, id, message, size, job) WHERE held = 0;
+CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size, job) WHERE held = 0;
 CREATE INDEX recipient_held ON recipient (queue, message, size) WHERE held = 1;
 CREATE INDEX recipient_message ON recipient (message);
+
+-- Failures that the sender is still to be told of; each goes in the transaction that accepts the notice. `data` is the failure's event.
+CREATE TABLE notice (
+    entry INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL,
+    at REAL NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX notice_at ON notice (at);
+CREATE INDEX notice_message ON notice (message);
 
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

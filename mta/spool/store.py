@@ -32,6 +32,7 @@ from mta.spool.inflight import read_boot_id
 from mta.spool.opening import MAX_CRASHES, SKIP_AFTER_CRASH, look_back
 from mta.spool.ops import (
     Accept,
+    Answers,
     EarlyRead,
     Evict,
     HoldEntries,
@@ -41,8 +42,10 @@ from mta.spool.ops import (
     Prune,
     PutMeta,
     Read,
+    Reroute,
     Settle,
     Wake,
+    WakeParked,
 )
 from mta.spool.outbox import Committed, Encoded, Outbox
 from mta.spool.queries import Queries
@@ -54,6 +57,7 @@ from mta.spool.words import (
     FreeSpace,
     Holds,
     Listed,
+    OwedNotice,
     QueueRow,
     Settlement,
     SpoolFull,
@@ -151,6 +155,7 @@ class Spool:
         body = draft.body
         body_file = self._bodies.name(body) if isinstance(body, SpillFile) else ""
         number, size, entry_number = message.number, message.size, self._last_entry
+        release_at, priority = message.release_at, int(message.priority)
         keys: list[QueueKey] = []
         rows: list[tuple[Any, ...]] = []
         for entry in draft.entries:
@@ -158,7 +163,17 @@ class Spool:
             entry.number = entry_number
             keys.append(entry.key)
             rows.append(
-                (entry_number, number, size, entry.address, entry.due, entry.notify, entry.orcpt)
+                (
+                    entry_number,
+                    number,
+                    size,
+                    entry.address,
+                    entry.due,
+                    entry.notify,
+                    entry.orcpt,
+                    release_at,
+                    priority,
+                )
             )
         self._last_entry = entry_number
         event: Event | None = draft.event  # type: ignore[assignment]  # the model cannot name it
@@ -170,6 +185,7 @@ class Spool:
 
         row = message_row(message, body_file, draft.prefix, body)
         length = _ROW_BYTES + (0 if body_file else size)
+        answers = None if draft.answers is None else Answers(*draft.answers)
         self._submit(
             Accept(
                 row,
@@ -182,6 +198,7 @@ class Spool:
                 data,
                 committed,
                 draft.origin,
+                answers,
             )
         )
 
@@ -198,11 +215,14 @@ class Spool:
         updates: list[tuple[Any, ...]] = []
         events: list[Event] = []
         datas: list[bytes] = []
+        owed: list[tuple[Any, ...]] = []
         for settlement in batch:
             entry, event = settlement.entry, settlement.event
             if event is not None:
                 events.append(event)
                 datas.append(encode_event(event))
+                if settlement.owes_notice:
+                    owed.append((entry.number, entry.message.number, event.at, datas[-1]))
                 if event.__class__ is Attempt and event.may_repeat:
                     entry.may_repeat = True
             if settlement.due is None and not settlement.hold:
@@ -210,7 +230,19 @@ class Spool:
                 messages.append(entry.message.number)
             else:
                 updates.append(_update(settlement))
-        self._submit(Settle(gone, messages, updates, events, datas, done))
+        self._submit(Settle(gone, messages, updates, events, datas, done, owed))
+
+    def owed_notices(self, before: float, limit: int) -> "Future[tuple[list[int], float | None]]":
+        """Messages of whose first failure the sender is to be told since `before`; when the earliest later one was."""
+        return self.call(lambda queries: queries.owed_notices(before, limit))
+
+    def owed_notice(self, message: int, limit: int, content: int) -> "Future[OwedNotice | None]":
+        """What a notice of this message is made of: up to `limit` failures and `content` bytes of it."""
+        return self.call(lambda queries: queries.owed_notice(message, limit, content))
+
+    def waive_notice(self, message: int) -> None:
+        """Nobody will be told of this message's failures so far: it need not be kept for that."""
+        self._submit(Answers(message, None))
 
     def mark(self, entry: Entry) -> None:
         """The entry is being delivered: after a crash it may have been."""
@@ -423,6 +455,41 @@ class Spool:
             self.settle([removed_by_administrator(entry, now) for entry in entries], done)
 
         return self._change(wanted, write, claim=claim)
+
+    def reroute(
+        self,
+        wanted: Filter,
+        target: Callable[[Entry], QueueKey],
+        claim: Claim,
+        moved: Callable[[set[QueueKey]], None],
+    ) -> "Future[int]":
+        """Put what matches into other queues, as `target` says of each; the future says how many. What is in flight stays.
+
+        `claim` as in `delete`: it also leaves out what is to stay where it is. `moved` is told after each chunk's commit which
+        queues got entries.
+        """
+
+        def write(entries: list[Entry], done: Callable[[], None]) -> None:
+            moves = [(entry.number, target(entry)) for entry in entries]
+
+            def committed() -> None:
+                moved({key for _, key in moves})
+                done()
+
+            self._submit(Reroute(moves, self.clock.now(), committed))
+
+        return self._change(wanted, write, claim=claim)
+
+    def wake_parked(self, vmtas: Collection[str] | None, done: Callable[[], None]) -> None:
+        """Queues evicted with NEVER are due now: those of these virtual MTAs, or (None) all. `done` after every chunk."""
+
+        def woken(op: WakeParked) -> None:
+            if op.is_more:
+                self._submit(WakeParked(op.vmtas, self.clock.now(), woken))
+            done()
+
+        names = None if vmtas is None else list(vmtas)
+        self._submit(WakeParked(names, self.clock.now(), woken))
 
     def make_due(self, wanted: Filter, now: float, written: Written | None = None) -> "Future[int]":
         """Let deferred entries that match be due now; the future says how many were looked at. `written` as in `release`."""

@@ -5,9 +5,9 @@ Nothing here is SQLite's own: a shared database can stand behind the same words.
 
 from dataclasses import dataclass, field
 
-from mta.model.envelope import Entry, QueueKey
+from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.errors import SpoolError
-from mta.model.event import Event
+from mta.model.event import Attempt, Event
 
 
 class SpoolFull(SpoolError):
@@ -38,6 +38,9 @@ class Settlement:
     hold: str = ""  # a reason: the entry is held, not due
     reply: str = ""
     keep_reply: bool = False  # only the time changes
+    owes_notice: bool = (
+        False  # the sender is to be told: kept, with the message, until a notice does
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,16 @@ class Holds:
     everything: str | None  # the reason
     jobs: dict[str, str]  # name → reason
     licence_since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwedNotice:
+    """What a notice to a message's sender is made of: its failures, and the message as far as it may be returned."""
+
+    message: Message
+    failures: tuple[Attempt, ...]
+    content: bytes  # prefix and body, from the beginning
+    is_whole: bool  # `content` is all of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import apsw
 from mta.model.event import Event
 from mta.spool.ops import (
     Accept,
+    Answers,
     Evict,
     HoldEntries,
     HoldJob,
@@ -18,8 +19,10 @@ from mta.spool.ops import (
     Postpone,
     Prune,
     PutMeta,
+    Reroute,
     Settle,
     Wake,
+    WakeParked,
     Write,
 )
 from mta.spool.queues import QueueRows
@@ -33,8 +36,10 @@ _WITHOUT_RECIPIENTS = """
 WHERE number IN (SELECT value FROM json_each(?))
 AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.message = number)
 """
-_DELETE_MESSAGES = f"DELETE FROM message {_WITHOUT_RECIPIENTS}"
-_BODY_FILES = f"SELECT body_file FROM message {_WITHOUT_RECIPIENTS} AND body_file <> ''"
+# The sender is still to hear of a failure, and to get the message back.
+_AND_NOT_OWED = "AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = number)"
+_DELETE_NOTICES_OF = "DELETE FROM notice WHERE message IN (SELECT value FROM json_each(?))"
+_DELETE_NOTICES = "DELETE FROM notice WHERE entry IN (SELECT value FROM json_each(?))"
 # An operator's hold that came during the attempt stays.
 _UPDATE_RECIPIENTS = """
 UPDATE recipient SET
@@ -50,6 +55,13 @@ WHERE held = 0 AND id IN (SELECT value FROM json_each(?1))
 _RELEASE = """
 UPDATE recipient SET held = 0, hold_reason = '', crashes = 0, due = min(due, ?2)
 WHERE held = 1 AND id IN (SELECT value FROM json_each(?1))
+"""
+_SOURCES = """
+SELECT DISTINCT queue FROM recipient WHERE id IN (SELECT value->>0 FROM json_each(?))
+"""
+_REROUTE = """
+UPDATE recipient SET queue = m.v->>1 FROM (SELECT value AS v FROM json_each(?)) m
+WHERE recipient.id = m.v->>0
 """
 _PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _PUT_ORIGINS = """
@@ -68,6 +80,7 @@ class Batch:
 
     __slots__ = (
         "accepts",
+        "answers",
         "evicts",
         "holds",
         "jobs",
@@ -75,12 +88,15 @@ class Batch:
         "metas",
         "postpones",
         "prunes",
+        "reroutes",
         "settles",
+        "unparks",
         "wakes",
     )
 
     def __init__(self, operations: list[Write]) -> None:
         self.accepts: list[Accept] = []
+        self.answers: list[Answers] = []
         self.settles: list[Settle] = []
         self.postpones: list[Postpone] = []
         self.evicts: list[Evict] = []
@@ -89,9 +105,12 @@ class Batch:
         self.holds: list[HoldEntries] = []
         self.wakes: list[Wake] = []
         self.looks: list[LookAgain] = []
+        self.reroutes: list[Reroute] = []
+        self.unparks: list[WakeParked] = []
         self.prunes: list[Prune] = []
         add = {
             Accept: self.accepts.append,
+            Answers: self.answers.append,
             Settle: self.settles.append,
             Postpone: self.postpones.append,
             Evict: self.evicts.append,
@@ -100,10 +119,13 @@ class Batch:
             HoldEntries: self.holds.append,
             Wake: self.wakes.append,
             LookAgain: self.looks.append,
+            Reroute: self.reroutes.append,
+            WakeParked: self.unparks.append,
             Prune: self.prunes.append,
         }
         for operation in operations:
             add[type(operation)](operation)  # type: ignore[operator]
+        self.answers += [op.answers for op in self.accepts if op.answers is not None]
 
 
 class Written:
@@ -131,6 +153,9 @@ class Writer:
         self._messages = RowInsert("message", MESSAGE_COLUMNS)
         self._recipients = RowInsert("recipient", RECIPIENT_COLUMNS)
         self._events = RowInsert("event", "id, data")
+        self._notices = RowInsert("notice", "entry, message, at, data")
+        # Looked at before a message goes; where none was ever owed, that costs nothing.
+        self.owes_notices = bool(fetch(cursor, "SELECT EXISTS (SELECT 1 FROM notice)")[0][0])
         self._jobs: dict[str, int] = {}
         self._next_event = highest_id(connection, "event") + 1 + skip_events
         first, size = fetch(
@@ -160,16 +185,24 @@ class Writer:
         if batch.accepts:
             self._accept(batch.accepts)
         body_files = self._settle(batch.settles) if batch.settles else []
+        if batch.answers:
+            body_files += self._answer(batch.answers)
         if batch.jobs:
             self._hold_jobs(batch.jobs)
         if batch.holds:
             self._hold_entries(batch.holds)
+        if batch.reroutes:
+            self._reroute(batch.reroutes)
         for wake in batch.wakes:
             self.queues.due_again(wake.numbers, wake.now)
         if batch.postpones:
             self.queues.postpone(batch.postpones)
         if batch.evicts:
             self.queues.evict(batch.evicts, now)
+        for (
+            unpark
+        ) in batch.unparks:  # behind the evictions: one of them may have parked its queue just now
+            unpark.is_more = self.queues.wake_parked(unpark.vmtas, unpark.now)
         for meta in batch.metas:
             self._put_meta(meta)
         for look in batch.looks:
@@ -225,12 +258,34 @@ class Writer:
         gone = list(chain.from_iterable(op.gone for op in operations))
         if gone:
             self._cursor.execute(_DELETE_RECIPIENTS, (as_json(gone),))
-            messages = as_json(set(chain.from_iterable(op.messages for op in operations)))
-            if self._body_files:
-                rows = fetch(self._cursor, _BODY_FILES, (messages,))
-                body_files = [row[0] for row in rows]
-            self._cursor.execute(_DELETE_MESSAGES, (messages,))
+            owed = list(chain.from_iterable(chain.from_iterable(op.owed for op in operations)))
+            if owed:
+                self.owes_notices = True
+                self._notices.run(self._cursor, owed)
+            body_files = self._delete_messages(
+                set(chain.from_iterable(op.messages for op in operations))
+            )
         return body_files
+
+    def _delete_messages(self, numbers: set[int]) -> list[str]:
+        """Delete those that nothing needs any more; their body files."""
+        messages = as_json(numbers)
+        done_with = _WITHOUT_RECIPIENTS + (_AND_NOT_OWED if self.owes_notices else "")
+        body_files: list[str] = []
+        if self._body_files:
+            select = f"SELECT body_file FROM message {done_with} AND body_file <> ''"
+            body_files = [row[0] for row in fetch(self._cursor, select, (messages,))]
+        self._cursor.execute(f"DELETE FROM message {done_with}", (messages,))
+        return body_files
+
+    def _answer(self, operations: list[Answers]) -> list[str]:
+        """Notices that are owed no longer go, and the messages that were kept for them."""
+        entries = list(chain.from_iterable(op.entries or () for op in operations))
+        self._cursor.execute(_DELETE_NOTICES, (as_json(entries),))
+        whole = [op.message for op in operations if op.entries is None]
+        if whole:
+            self._cursor.execute(_DELETE_NOTICES_OF, (as_json(whole),))
+        return self._delete_messages({op.message for op in operations})
 
     def _hold_jobs(self, operations: list[HoldJob]) -> None:
         for op in operations:
@@ -247,6 +302,13 @@ class Writer:
             else:
                 self._cursor.execute(_RELEASE, (numbers, op.now))
                 self.queues.due_again(op.numbers, op.now)
+
+    def _reroute(self, operations: list[Reroute]) -> None:
+        refs = self.queues.refs({key for op in operations for _, key in op.moves})
+        moves = as_json([(number, refs[key].id) for op in operations for number, key in op.moves])
+        sources = [row[0] for row in fetch(self._cursor, _SOURCES, (moves,))]
+        self._cursor.execute(_REROUTE, (moves,))
+        self.queues.left(sources, operations[-1].now)
 
     def _put_meta(self, op: PutMeta) -> None:
         if op.value is None:

@@ -1,7 +1,12 @@
 """The pages rendered from the code are up to date, and have a word for everything."""
 
 import re
+import shutil
+import subprocess
 
+import pytest
+
+from mta.cli.man import MAN_PAGES, render_man
 from mta.cli.reference import (
     ACCOUNTING_PAGE,
     CLI_PAGE,
@@ -11,6 +16,7 @@ from mta.cli.reference import (
     render_columns,
     render_metrics,
 )
+from mta.cli.tree import EXIT_STATUS
 from mta.follow.records import COLUMNS
 
 RENEW = "run: make reference"
@@ -18,6 +24,23 @@ RENEW = "run: make reference"
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert CLI_PAGE.read_text("utf-8") == render_cli(), RENEW
+
+
+def test_the_manual_pages_are_up_to_date_and_tell_every_exit_status() -> None:
+    pages = render_man()
+    assert {path.name: path.read_text("utf-8") for path in MAN_PAGES.glob("*.1")} == pages, RENEW
+    for page in pages.values():
+        told = page.partition(".SH EXIT STATUS\n")[2].partition(".SH ")[0]
+        assert re.findall(r"^\.B (.+)$", told, re.MULTILINE) == [code for code, _ in EXIT_STATUS]
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_groff_finds_no_fault_in_the_manual_pages() -> None:
+    for path in MAN_PAGES.glob("*.1"):
+        done = subprocess.run(
+            ["groff", "-man", "-Tutf8", "-ww", "-z", str(path)], capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b""), path.name
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:

@@ -146,6 +146,7 @@ def test_what_cannot_be_ordered_is_refused_and_changes_nothing(tmp_path: Path) -
             (("domains", "limit", "one.example", "--message-rate", "fast"), "fast"),
             (("domains", "pause", "one..example"), "domain"),
             (("domains", "pause", "one.example", "--reason", "a\nb"), "printable"),
+            (("domains", "pause", "one.example", "--for", "99999d"), "10 years"),
             (("domains", "list", "--sort", "colour"), "colour"),
         ):
             ended = sluice(*words)
@@ -153,3 +154,20 @@ def test_what_cannot_be_ordered_is_refused_and_changes_nothing(tmp_path: Path) -
             assert says in ended.err, (words, ended.err)
         assert sluice.json("orders")["orders"] == []
         assert "no order" in sluice.text("domains", "unlimit", "one.example")
+
+
+def test_the_file_is_compared_with_what_runs_orders_aside(tmp_path: Path) -> None:
+    with a_sender(tmp_path) as sender:
+        sluice = Cli(sender.server)
+        sluice.json("domains", "limit", "one.example", "--max-connections", "3")
+        ended = sluice("config", "diff")
+        assert (ended.code, ended.out) == (0, "the server runs with what the file says\n")
+        text = sender.server.config.read_text()
+        sender.server.config.write_text(text + '\n[domain."one.example"]\nmax_connections = 7\n')
+        ended = sluice("config", "diff", "--json")
+        assert ended.code == 1
+        (change,) = ended.json["changes"]
+        assert (change["key"], change["running"], change["file"]) == ("max_connections", None, "7")
+        assert "max_connections" in sluice("config", "diff").out
+        sluice.json("reload")
+        assert sluice("config", "diff").code == 0

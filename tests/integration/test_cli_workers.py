@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mta.control.asking import Times
+from mta.control.message_verbs import MessageVerbs
 from mta.control.registry import Registry
 from mta.control.server import ControlServer
 from mta.control.verbs import Verbs
@@ -69,7 +71,9 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     registry = Registry()
-    Verbs(Server(), faces, change_s=0.3, mass_s=0.3).register(registry)
+    times = Times(change_s=0.3, mass_s=0.3)
+    Verbs(Server(), faces, times).register(registry)
+    MessageVerbs(faces, times).register(registry)
     server = ControlServer(path, registry)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
     yield path

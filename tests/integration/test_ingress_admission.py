@@ -212,7 +212,7 @@ def test_without_users_auth_is_not_offered(ports: dict[str, int]) -> None:
 def test_bad_credentials_are_535_whoever_they_name(
     ports: dict[str, int], user: str, password: str
 ) -> None:
-    with Wire(ports["implicit"], tls=True) as wire:
+    with Wire(ports["implicit"], source="127.0.0.21", tls=True) as wire:
         wire.greet()
         assert wire.auth_plain(user, password).startswith("535 5.7.8")
         wire.ask("MAIL FROM:<a@sender.example>")
@@ -222,7 +222,7 @@ def test_bad_credentials_are_535_whoever_they_name(
 def test_what_is_no_credential_is_refused_by_its_own_code(ports: dict[str, int]) -> None:
     with Wire(ports["implicit"], tls=True) as wire:
         wire.greet()
-        assert wire.ask("AUTH LOGIN").startswith("504 5.5.4")
+        assert wire.ask("AUTH CRAM-MD5").startswith("504 5.5.4")
         assert wire.ask("AUTH PLAIN not*base64").startswith("501 5.5.2")
         assert wire.ask("AUTH PLAIN") == "334 "
         assert wire.ask("*").startswith("501 5.7.0")
@@ -240,7 +240,7 @@ def test_a_flood_of_logins_is_answered_454_and_the_good_one_is_remembered(
     flood = 90
 
     def log_in(stack: ExitStack, number: int) -> Wire:
-        wire = stack.enter_context(Wire(ports["implicit"], tls=True))
+        wire = stack.enter_context(Wire(ports["implicit"], source="127.0.0.22", tls=True))
         wire.greet()
         return wire
 
@@ -264,6 +264,42 @@ def test_a_flood_of_logins_is_answered_454_and_the_good_one_is_remembered(
     assert set(answers) == {"535 5.7.8", "454 4.7.0"}
     # Those that were being checked when the flood came, and the 50 places.
     assert answers.count("535 5.7.8") >= 50
+
+
+def test_auth_login_is_taken_as_well(ports: dict[str, int]) -> None:
+    with Wire(ports["implicit"], source="127.0.0.23", tls=True) as wire:
+        wire.greet()
+        assert wire.ask("AUTH LOGIN") == "334 VXNlcm5hbWU6"
+        assert wire.ask(base64.b64encode(b"ada").decode()) == "334 UGFzc3dvcmQ6"
+        assert wire.ask(base64.b64encode(PASSWORD.encode()).decode()).startswith("235 2.7.0")
+
+
+def test_guessing_is_stopped_logged_and_locks_nobody_out(
+    server: Daemon, ports: dict[str, int]
+) -> None:
+    """Three tries a connection, then ever longer waits for this address; another one logs in at once."""
+
+    def guess() -> list[str]:
+        """What a connection hears until it is closed."""
+        heard = []
+        with Wire(ports["implicit"], source="127.0.0.24", tls=True) as wire:
+            wire.greet()
+            while not heard or heard[-1] != "421 4.7.0":
+                heard.append(wire.auth_plain("guess", "eve")[:9])
+            assert wire.rest() == ""
+        return heard
+
+    def log_in(source: str) -> str:
+        with Wire(ports["implicit"], source=source, tls=True) as wire:
+            wire.greet()
+            return wire.auth_plain("bob", "b")
+
+    assert guess() == ["535 5.7.8", "535 5.7.8", "421 4.7.0"]
+    assert guess()[:1] == ["535 5.7.8"]
+    assert "454 4.7.0" in guess()
+    line = next(each for each in server.log.splitlines() if "127.0.0.24" in each)
+    assert 'event="authentication failed" peer=127.0.0.24 user=guess' in line
+    assert log_in("127.0.0.25").startswith("235")
 
 
 # -- connections, quotas ----------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def test_more_than_fifty_received_fields_are_a_loop(server: Daemon, hops: int, a
             b"MAIL FROM:<a@x.example\rRCPT TO:<v@y.example>\r\n", "501 5.5.2", id="CR inside"
         ),
         pytest.param(b"FROBNICATE\r\n", "500 5.5.2", id="unknown"),
-        pytest.param(b"BDAT 5 LAST\r\n", "502 5.5.1", id="BDAT"),
+        pytest.param(b"BDAT 5 LAST\r\n12345", "503 5.5.1", id="BDAT"),
         pytest.param(b"VRFY root\r\n", "252", id="VRFY"),
     ],
 )

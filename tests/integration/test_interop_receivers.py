@@ -100,3 +100,30 @@ def test_many_recipients_of_one_message_are_all_served(sender: Sender, peer: Mta
     arrived = [body_of(each) for each in peer.mail() if b"To: all@" in each]
     assert arrived == [BODIES["plain"]] * copies
     wait_until(lambda: recipients <= {r["rcpt"] for r in sender.records(peer.domain, "d")})
+
+
+def test_an_address_in_utf8_goes_to_those_who_say_smtputf8_and_to_no_one_else(
+    sender: Sender, peer: Mta
+) -> None:
+    recipient = f"jürgen@{peer.domain}"
+    with smtplib.SMTP("127.0.0.1", sender.server.port, timeout=20) as client:
+        client.ehlo()
+        if not client.has_extn("SMTPUTF8"):
+            pytest.skip("our EHLO does not say SMTPUTF8")
+        message = a_message("spaces", recipient)
+        client.sendmail("a@sender.example", [recipient], message, ["SMTPUTF8", "BODY=8BITMIME"])
+    with smtplib.SMTP("127.0.0.1", peer.port, timeout=20) as client:
+        client.ehlo()
+        says_it = client.has_extn("SMTPUTF8")
+
+    def ends() -> list[dict[str, str]]:
+        records = sender.records(peer.domain, "d", "b", complete=False)
+        return [each for each in records if each["rcpt"] == recipient]
+
+    wait_until(ends)
+    (record,) = ends()
+    assert record["type"] == ("d" if says_it else "b")
+    if says_it:
+        wait_until(lambda: any(f"To: {recipient}".encode() in each for each in peer.mail()))
+    else:
+        assert record["dsnStatus"].startswith("5.6.7")  # RFC 6531 §3.5; RFC 5248

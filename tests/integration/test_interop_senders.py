@@ -14,7 +14,7 @@ import pytest
 from tests.support.bodies import BODIES, a_message, body_of, subject_of
 from tests.support.daemon import Daemon, free_port, running
 from tests.support.exim import an_exim, needs_exim
-from tests.support.host import Host, Received, wire_faults
+from tests.support.host import OFFERS, Host, Received, wire_faults
 from tests.support.opensmtpd import an_opensmtpd, needs_opensmtpd
 from tests.support.peers import WAIT_S, Mta, Smarthost
 from tests.support.postfix import a_postfix, needs_postfix, relaying
@@ -51,7 +51,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     write_users(place, **{USER: PASSWORD})
     port = free_port()
     with (
-        Host() as host,
+        Host(offers=(*OFFERS, "SMTPUTF8", "DSN")) as host,
         running(
             place,
             default=f'hosts = ["{host.name}"]\nretry = ["1h"]',
@@ -130,3 +130,48 @@ def test_exim_pipelines_and_chunks_as_our_ehlo_says(scene: Scene, peer: Mta) -> 
     assert " A=login " in line
     assert (" L " in line) == ("PIPELINING" in scene.offers)
     assert (" K " in line) == ("CHUNKING" in scene.offers)
+
+
+WITH_SMTPUTF8 = [
+    pytest.param("postfix", marks=needs_postfix),
+    pytest.param("exim", marks=needs_exim),
+]
+
+
+@pytest.mark.parametrize("peer", WITH_SMTPUTF8, indirect=True)
+def test_addresses_in_utf8_pass_through_us(scene: Scene, peer: Mta) -> None:
+    if "SMTPUTF8" not in scene.offers:
+        pytest.skip("our EHLO does not say SMTPUTF8")
+    domain, sender = f"utf8-{peer.domain}", "grüße@sender.example"
+    recipient = f"日本@{domain}"
+    message = a_message("eight bits", recipient, sender)
+    with smtplib.SMTP("127.0.0.1", peer.port, timeout=20) as client:
+        client.ehlo()
+        client.sendmail(sender, [recipient], message, ["SMTPUTF8", "BODY=8BITMIME"])
+    (got,) = arrived(scene, peer, domain, 1)
+    as_read = {text: text.encode().decode("latin-1") for text in (sender, recipient)}
+    assert got.recipients == [as_read[recipient]]
+    assert f"<{as_read[sender]}>" in got.mail
+    assert "SMTPUTF8" in got.mail
+    assert body_of(got.data) == BODIES["eight bits"]
+    assert f"To: {recipient}\r\n".encode() in got.data
+
+
+@pytest.mark.parametrize("peer", [pytest.param("postfix", marks=needs_postfix)], indirect=True)
+def test_what_a_sender_wants_to_hear_of_passes_through_us(scene: Scene, peer: Mta) -> None:
+    """RFC 3461: Postfix hands on NOTIFY, ENVID and ORCPT where our EHLO says DSN, and so do we."""
+    domain = "dsn.example"
+    with smtplib.SMTP("127.0.0.1", peer.port, timeout=20) as client:
+        client.sendmail(
+            "a@sender.example",
+            [f"x@{domain}"],
+            a_message("plain", f"x@{domain}"),
+            ["RET=HDRS", "ENVID=number-7"],
+            ["NOTIFY=NEVER", f"ORCPT=rfc822;first@{domain}"],
+        )
+    (got,) = arrived(scene, peer, domain, 1)
+    is_offered = "DSN" in scene.offers
+    (rcpt,) = got.rcpts
+    assert ("ENVID=number-7" in got.mail) == is_offered
+    assert ("NOTIFY=NEVER" in rcpt) == is_offered
+    assert (f"ORCPT=rfc822;first@{domain}" in rcpt) == is_offered

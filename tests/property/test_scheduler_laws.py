@@ -96,6 +96,15 @@ class Scheduling(RuleBasedStateMachine):
             self.deleted.add(number)
             self.world.delete([number])
 
+    @rule(stopped=st.sets(vmtas))
+    def virtual_mtas_go_out_of_service_or_come_back(self, stopped: set[str]) -> None:
+        self.world.stop(*stopped)
+
+    @rule(domain=domains, source=vmtas, to=vmtas)
+    def the_operator_moves_mail(self, domain: str, source: str, to: str) -> None:
+        if source != to:
+            self.world.reroute(QueueKey(domain, source), QueueKey(domain, to))
+
     @rule(seen=st.booleans())
     def the_configuration_changes(self, seen: bool) -> None:
         book = self.world.book
@@ -126,6 +135,8 @@ class Scheduling(RuleBasedStateMachine):
         world = self.world
         world.after_each = None
         world.release()
+        world.run(1.0)
+        world.stop()
         world.run(1.0)
         world.meter(None)
         world.run(1.0)

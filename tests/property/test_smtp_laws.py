@@ -9,9 +9,9 @@ from mta.model.errors import ProtocolError
 from mta.smtp.client import ClientSession, ReplyTo
 from mta.smtp.dots import DotReader, DotWriter, stuff, unstuff
 from mta.smtp.extensions import ServerOffer
-from mta.smtp.grammar import parse_command
+from mta.smtp.grammar import Reset, parse_command
 from mta.smtp.replies import Refused
-from mta.smtp.server import Chunk, EndOfData, Event
+from mta.smtp.server import Chunk, EndOfBdat, EndOfData, Event
 from mta.smtp.steps import Step
 from tests.support.session_pair import SessionPair, a_server, drive, merged, pieces
 
@@ -20,16 +20,31 @@ WORDS = [
     b"EHLO c.example\r\n", b"HELO c.example\r\n", b"MAIL FROM:<a@b.example>\r\n",
     b"MAIL FROM:<a@b.example> SIZE=99999999999\r\n", b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n",
     b"DATA\r\nSubject: x\r\n\r\n..y\r\n.\r\n", b"RSET\r\n", b"NOOP\r\n", b"VRFY x\r\n", b"QUIT\r\n",
-    b"AUTH PLAIN\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"AGEAYg==\r\n", b"*\r\n", b"STARTTLS\r\n",
+    b"AUTH PLAIN\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"AGEAYg==\r\n", b"AUTH LOGIN\r\n", b"AUTH LOGIN YQ==\r\n",
+    b"YQ==\r\n", b"*\r\n", b"STARTTLS\r\n",
     b"\r\n.\r\n", b".\r\n", b"..", b".", b"\r", b"\n", b"\r\n", b"\0", b"\xff", b" ", b"x" * 600,
-    b"x" * 2_100,
+    b"x" * 2_100, b"BDAT 0\r\n", b"BDAT 3\r\n", b"BDAT 5 LAST\r\n", b"BDAT 700\r\n", b"BDAT 2000\r\n",
+    "MAIL FROM:<é@é> SMTPUTF8\r\n".encode(), "RCPT TO:<é@é>\r\n".encode(), b"BDAT x\r\n", b"BDAT 17\r\nRCPT TO:<c@d.e>\r\n",
 ]  # fmt: skip
 dialogues = st.lists(st.sampled_from(WORDS), max_size=25).map(b"".join)
+# Whole transactions by BDAT, of chunks that fit their sizes: what they hold, and whether they are the last.
+bdats = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(WORDS), max_size=4).map(b"".join), st.sampled_from([b"", b" LAST"])
+    ),
+    max_size=8,
+).map(
+    lambda chunks: (
+        b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+        + b"".join(b"BDAT %d%s\r\n%s" % (len(text), last, text) for text, last in chunks)
+        + b"RSET\r\n"
+    )
+)
 messages = st.lists(
     st.sampled_from(
         [b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"]
     )
-    | st.sampled_from(WORDS[16:]),
+    | st.sampled_from(WORDS[19:]),
     max_size=25,
 ).map(b"".join)
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=20)
@@ -56,7 +71,7 @@ def heard(
     return merged(events), session.take_outgoing()
 
 
-@given(st.sampled_from(OFFERS), dialogues | messages, sizes, st.booleans())
+@given(st.sampled_from(OFFERS), dialogues | messages | bdats, sizes, st.booleans())
 def test_however_the_stream_is_cut_the_server_understands_the_same(
     offer: ServerOffer, dialogue: bytes, cuts: list[int], in_tls: bool
 ) -> None:
@@ -129,6 +144,37 @@ def test_client_and_server_agree_under_any_fragmentation(
     assert understood == [
         event for body in stored for event in (Chunk(body), EndOfData(None, len(body)))
     ]
+
+
+@given(
+    st.lists(texts.map(b"".join) | st.sampled_from([b"\r", b"\n", b"\0"]), max_size=6),
+    st.sampled_from(OFFERS),
+    sizes,
+)
+def test_what_comes_by_bdat_is_the_message_that_comes_by_data(
+    chunks: list[bytes], offer: ServerOffer, cuts: list[int]
+) -> None:
+    """However it is shared out to BDATs: the same text or a fault, and the session stands where it would."""
+    envelope = b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+    body = b"".join(chunks)
+    whole = body if not body or body.endswith(b"\r\n") else body + b"\r\n"
+    by_data = envelope + b"DATA\r\n" + (b"\r\n" + whole).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    by_bdat = envelope + b"".join(b"BDAT %d\r\n%s" % (len(each), each) for each in chunks)
+    events, _ = heard(offer, by_bdat + b"BDAT 0 LAST\r\nRSET\r\nNOOP\r\n", cuts, in_tls=False)
+    is_clean = body.count(b"\r") == body.count(b"\n") == body.count(b"\r\n") and b"\0" not in body
+    text = b"".join(event.data for event in events if isinstance(event, Chunk))
+    ends = [event for event in events if isinstance(event, EndOfBdat | EndOfData)]
+    if is_clean:
+        wanted, _ = heard(offer, by_data, cuts, in_tls=False)
+        end = wanted[-1]
+        assert isinstance(end, EndOfData)
+        if end.fault is None:
+            assert (text, ends[-1]) == (whole, end)
+        elif len(body) != 1_499:  # there the CRLF that we add is not held against the client
+            assert ends[-1].fault is end.fault
+    elif not offer.normalize or b"\0" in body:
+        assert any(end.fault is not None for end in ends)
+    assert events[-1] == Reset()
 
 
 @given(clean_bodies)

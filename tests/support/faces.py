@@ -49,6 +49,7 @@ class Face:
     numbers: Row = field(default_factory=dict)
     totals: Row = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    vmta_rows: list[Row] = field(default_factory=list)
 
     async def _answer(self, what: str) -> None:
         self.asked.append(what)
@@ -137,6 +138,18 @@ class Face:
         await self._answer("import")
         return [Taken(each.id) for each in parcels]
 
+    async def reroute(self, which: Filter, to: str, dry_run: bool) -> int:
+        await self._answer(f"reroute {which.domain}/{which.vmta} to {to}{' dry' * dry_run}")
+        return self.number + 1
+
+    async def vmtas(self) -> list[Row]:
+        await self._answer("vmtas")
+        return [dict(row) for row in self.vmta_rows]
+
+    async def look_at_vmtas(self) -> bool:
+        await self._answer("look at vmtas")
+        return True
+
     async def hold(self, which: Filter, reason: str) -> int:
         await self._answer(f"hold {reason}")
         return len([row for row in self.listed if not row.get("held")])
@@ -202,6 +215,9 @@ class ServerFake:
 
     def __init__(self) -> None:
         self._orders: dict[tuple[str, str, str], Order] = {}
+
+    def configuration(self) -> dict[str, dict[str, str]]:
+        return {"server": {"hostname": '"a.example"'}}
 
     def orders(self) -> list[Order]:
         return list(self._orders.values())

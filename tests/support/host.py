@@ -96,7 +96,8 @@ class Host:
         self._threads: list[threading.Thread] = []
         self._sessions: set[_Session] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server((address, port), backlog=100)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, port), family=family, backlog=100)
         self.address, self.port = self._listener.getsockname()[:2]
 
     @property

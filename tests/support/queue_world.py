@@ -9,13 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mta.model.envelope import Entry, Message, QueueKey
+from mta.model.envelope import Entry, Message, Priority, QueueKey
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import a_reply
 from mta.model.units import Rate
 from mta.policy.rules import BUILT_IN, Demand, Place, QueuePolicy, VmtaRules
 from mta.queue import actions
 from mta.queue.actions import Candidate, QueueState, Route
+from mta.queue.answers import Wait
+from mta.queue.priority import merge_classes
 from mta.queue.purse import Purse
 from mta.queue.queue import Disk, entry_id
 from mta.queue.scheduler import Options, Scheduler
@@ -46,6 +48,9 @@ class FakeBook:
 
     def vmta(self, name: str) -> VmtaRules | None:
         return VmtaRules(name) if name in self.vmtas else None
+
+    def vmta_place(self, name: str) -> Place:
+        return Place("sluice.toml", f"vmta.{name}")
 
     def site_for(self, domain: str, mx_hosts: Sequence[str]) -> str:
         return self.sites.get(domain, domain)
@@ -188,10 +193,16 @@ class World:
     # Mail
 
     def accept(
-        self, domain: str, recipients: int = 1, vmta: str = "default", age: float = 0.0
+        self,
+        domain: str,
+        recipients: int = 1,
+        vmta: str = "default",
+        age: float = 0.0,
+        priority: Priority = Priority.NORMAL,
     ) -> list[int]:
         self._numbers += 1
         message = Message(0, self._numbers, "a@example.com", 1000, self.time - age, vmta)
+        message.priority = priority
         key = QueueKey(domain, vmta)
         entries = []
         for _ in range(recipients):
@@ -235,6 +246,47 @@ class World:
     def _remove(self, number: int) -> Row:
         row = self.rows.pop(number)
         return self._of_queue[row.key].pop(number)
+
+    # Virtual MTAs
+
+    def stop(self, *vmtas: str) -> None:
+        """These are out of service, and no others: the queues of those that are not any more are woken on disk."""
+        self.scheduler.stop({vmta: Wait("stopped", "by the operator") for vmta in vmtas})
+
+        def wake() -> None:
+            for key, due in self.dues.items():
+                if due >= actions.NEVER and key.vmta not in vmtas:
+                    self.dues[key] = self.time
+                    self.handed_out.discard(key)
+            self.soon(lambda: self.scheduler.look_for_due(self.time))
+
+        self.on_disk(wake)
+        self.kick()
+
+    def reroute(self, source: QueueKey, target: QueueKey) -> None:
+        """What is not being delivered goes to another queue: the scheduler lets go of it, then it is moved on disk."""
+        queue = self.scheduler._queues.get(source)
+        busy = queue.known - set(map(entry_id, queue.ready)) if queue is not None else set()
+        rows = [row for row in self._of_queue[source].values() if row.number << 8 not in busy]
+        self.scheduler.forget([self._entry(row) for row in rows])
+
+        def commit() -> None:
+            for row in rows:
+                if row.number in self.rows:
+                    self._remove(row.number)
+                    row.key = target
+                    self._insert(row)
+            self.dues[target] = 0.0
+            self.handed_out.discard(target)
+            if self.dues.get(source, 0.0) >= actions.NEVER:
+                self.dues[source] = self.time
+                self.handed_out.discard(source)
+                self.soon(lambda: self.scheduler.look_for_due(self.time))
+            self.soon(lambda: self.scheduler.moved([target], self.time))
+
+        if rows:
+            self.on_disk(commit)
+        self.kick()
 
     # The licence
 
@@ -452,7 +504,11 @@ class World:
                 self._of_queue[action.key].values(),
                 key=lambda row: (row.due, row.number),
             )
-            due = [row for row in rows if row.due <= self.time][: action.limit]
+            ripe = [row for row in rows if row.due <= self.time]
+            normal, high, low = (
+                [row for row in ripe if row.message.priority is each] for each in Priority
+            )
+            due = merge_classes(normal, high, low, action.limit)[: action.limit]
             later = next((row.due for row in rows if row.due > self.time), None)
             if is_held:
                 due, later = [], None

@@ -11,8 +11,8 @@ from mta.model.reply import Reply
 from mta.smtp import replies
 from mta.smtp.client import ClientSession, ReplyTo
 from mta.smtp.extensions import ServerOffer
-from mta.smtp.grammar import Auth, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
-from mta.smtp.server import NEED_DATA, Chunk, EndOfData, Event, ServerSession
+from mta.smtp.grammar import Auth, Bdat, Data, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
+from mta.smtp.server import NEED_DATA, Chunk, EndOfBdat, EndOfData, Event, ServerSession
 from mta.smtp.steps import Step
 
 Answer = Callable[[ServerSession, Event], Reply]
@@ -35,9 +35,11 @@ def polite(session: ServerSession, event: Event) -> Reply:
             return replies.START_TLS
         case Auth():
             return replies.AUTHENTICATED
+        case EndOfBdat(fault=None):
+            return replies.BDAT_TAKEN
         case EndOfData(fault=None):
             return replies.OK
-        case EndOfData(fault=fault) if fault is not None:
+        case EndOfBdat(fault=fault) | EndOfData(fault=fault) if fault is not None:
             return fault.reply
     raise AssertionError(f"{event} needs no answer")
 
@@ -57,20 +59,20 @@ def drive(session: ServerSession, data: bytes, answer: Answer = polite) -> list[
     while (event := session.next_event()) is not NEED_DATA:
         assert not isinstance(event, type(NEED_DATA))
         events.append(event)
-        if not isinstance(event, Chunk | Reset | Quit):
+        if not isinstance(event, Bdat | Chunk | Reset | Quit):
             session.reply(answer(session, event))
     return events
 
 
 def merged(events: Sequence[Event]) -> list[Event]:
-    """Events as no fragmentation shows: the chunks of a message as one, and none of a faulty message."""
+    """Events as no fragmentation shows: the text up to each end as one, and none of what has a fault."""
     result: list[Event] = []
     body = b""
     for event in events:
         if isinstance(event, Chunk):
             body += event.data
             continue
-        if isinstance(event, EndOfData):
+        if isinstance(event, EndOfData | EndOfBdat):
             if event.fault is None:
                 result.append(Chunk(body))
             body = b""

@@ -91,7 +91,7 @@ class SpoolUnderTest:
             job=changes.pop("job", ""),
             envid="abc",
             ret="HDRS",
-            content=Content.EIGHT_BIT,
+            content=changes.pop("content", Content.EIGHT_BIT),
             source_ip="192.0.2.7",
             source_name="feeder.example.com",
             user="anna",

@@ -14,9 +14,16 @@ class Wire:
     """A connection to a server; a context manager. Reads have a deadline and raise OSError when it passes."""
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", source: str = "", tls: bool = False
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        source: str = "",
+        tls: bool = False,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """`source`: the address to come from; `tls`: from the first byte."""
+        """`source`: the address to come from; `tls`: from the first byte; `context`: of TLS, if not `trusting`."""
+        self._context = context or trusting()
         self.sock = socket.create_connection((host, port), WAIT_S, (source, 0) if source else None)
         self._buffer = b""
         if tls:
@@ -92,7 +99,7 @@ class Wire:
 
     def secure(self) -> None:
         """Do the TLS handshake now."""
-        self.sock = trusting().wrap_socket(self.sock)
+        self.sock = self._context.wrap_socket(self.sock)
 
     def start_tls(self) -> str:
         """STARTTLS and EHLO again; the reply to EHLO."""

@@ -104,7 +104,7 @@ def test_the_form_of_the_issue_loads(write) -> None:
     assert isinstance(server.min_free, float)
     assert server.dns_servers == ("127.0.0.1:5353",)
     assert listener.relay_from == (ip_network("127.0.0.0/8"),)
-    assert (listener.vmta, listener.tls) == ("a", ListenerTls.NONE)
+    assert (settings.selection.default, listener.tls) == ("a", ListenerTls.NONE)
     vmta = settings.vmtas["a"]
     assert (vmta.source_v4, vmta.source_v6) == (("192.0.2.10",), ("2001:db8::10",))
     assert (vmta.ehlo_name, vmta.total_connections) == ("a.mta.example.com", 200)
@@ -122,10 +122,10 @@ def test_a_hostname_and_a_listener_are_enough_and_the_rest_is_safe(write) -> Non
     )
     (listener,) = settings.listeners
     assert listener.relay_from == ()
-    assert listener.vmta == "default"
+    assert (listener.vmta, settings.selection.default) == ("", "default")
     assert list(settings.vmtas) == ["default"]
     assert [w.text for w in settings.warnings if w.key.startswith("listener")] == [
-        "nobody may send here: neither relay_from nor auth_users is set"
+        "nobody may send here: set relay_from, auth_users or relay_certificates"
     ]
 
 
@@ -242,7 +242,7 @@ path = "x"
             "'10.0.0.1/8' has bits beyond its prefix; did you mean 10.0.0.0/8?",
         ),
         "listener[1].tls": (9, 'must be "none", "starttls" or "implicit"'),
-        "listener[1].vmta": (10, "there is no [vmta.b]"),
+        "listener[1].vmta": (10, "there is no [vmta.b] and no [pool.b]"),
         "vmta.a.source_addresses[1]": (
             13,
             "'localhost' is no IP address; a name does not do here",
@@ -343,6 +343,18 @@ def test_a_hostname_without_a_dot_is_for_the_lab_only(write) -> None:
         ("address = '[::]:25'\nmax_recipients = 99", "max_recipients: must be 100 or more"),
         ("address = '[::]:25'\njob_header = 'X Job'", "job_header: must be the name of a header"),
         ("address = '[::]:25'\ntls = 'starttls'", " TLS needs tls_cert and tls_key; tls_cert is"),
+        (
+            "address = '[::]:25'\nrelay_certificates = ['a.example']",
+            "relay_certificates: no certificate",
+        ),
+        (
+            "address = '[::]:25'\ntls_client = 'required'",
+            "tls_client: no certificate could be shown",
+        ),
+        (
+            "address = '127.0.0.1:26'\nproxy_from = ['127.0.0.5']\nrelay_from = ['0.0.0.0/0']",
+            "relay_from: 0.0.0.0/0 lets the whole Internet",
+        ),
         ("address = '[::]:25'\ntls_cert = 'c.pem'", " TLS needs tls_cert and tls_key; tls_key is"),
     ],
 )
@@ -366,7 +378,7 @@ def test_with_several_virtual_mtas_a_listener_must_say_whose_mail_it_takes(write
     named = load(write(SERVER + LISTENER + 'vmta = "b"\n[vmta.a]\n[vmta.b]\n'))
     assert named.listeners[0].vmta == "b"
     default = load(write(SERVER + LISTENER + "[vmta.a]\n[vmta.default]\n"))
-    assert default.listeners[0].vmta == "default"
+    assert default.selection.default == "default"
 
 
 @pytest.mark.parametrize(

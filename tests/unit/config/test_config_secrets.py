@@ -192,3 +192,20 @@ def test_users_without_tls_could_never_log_in(tmp_path: Path) -> None:
     write_secret(tmp_path / "users.toml", f'bob = "{CHEAP}"'.encode())
     (mistake,) = mistakes(tmp_path, LISTENER + 'auth_users = "users.toml"')
     assert "AUTH is offered under TLS only" in mistake
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "holds no PEM certificates"),
+        ("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", "holds no PEM"),
+    ],
+)
+def test_authorities_of_clients_must_load(tmp_path: Path, content: str | None, words: str) -> None:
+    write_certificate(tmp_path)
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    (mistake,) = mistakes(tmp_path, TLS + 'tls_client_ca = "ca.pem"\n')
+    assert mistake.startswith("listener[1].tls_client_ca: ")
+    assert words in mistake

@@ -154,6 +154,8 @@ async def test_what_no_message_can_be_is_refused() -> None:
         (each.release(ChangeArgs(held=False)), "cannot be released"),
         (each.release(ChangeArgs(status="due", held=False)), "cannot be released"),
         (each.retry(ChangeArgs(status="held")), "cannot be due"),
+        (each.list(FilterArgs(larger_than=1 << 70)), "beyond"),
+        (each.list(FilterArgs(older_than_s=-1.0)), "negative"),
         (each.hold(HoldArgs()), "hold all mail"),
         (each.release(ChangeArgs()), "release all mail"),
         (each.retry(ChangeArgs()), "retry all mail"),

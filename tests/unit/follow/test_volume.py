@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mta.follow.follower import Follower, Pruning
 from mta.follow.volume import NAME, VolumeCount, VolumeCursors, VolumeSink
+from mta.model.envelope import NOTICE
 from tests.support.fake_spool import FakeClock, FakeSpool, an_attempt
 
 
@@ -75,6 +76,13 @@ def test_only_deliveries_count_and_nothing_is_pruned_before_it_is_counted() -> N
     assert room.ledger.emails == 4
     assert room.ledger.kept == {first.uuid: 5, second.uuid: 1}
     assert (first.pruned, second.pruned) == (5, 1)
+
+
+def test_a_notice_we_wrote_ourselves_is_no_email() -> None:
+    room = Room()
+    room.spools[0].commit([an_attempt("d"), an_attempt("d", source_kind=NOTICE)])
+    room.settle()
+    assert room.ledger.emails == 1
 
 
 @pytest.mark.parametrize("where", ["before", "after", "cursors"])

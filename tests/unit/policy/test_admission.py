@@ -5,7 +5,7 @@ import pytest
 from mta.model.reply import Reply
 from mta.model.units import Rate
 from mta.policy.admission import Admission, Peer, parse_network
-from mta.policy.rules import ListenerRules
+from mta.policy.rules import ListenerRules, SelectionRules, UnknownVmta
 
 LISTED = "192.0.2.7"
 STRANGER = "203.0.113.9"
@@ -158,6 +158,41 @@ def test_a_stranger_chooses_no_virtual_mta() -> None:
     assert an_admission(vmta="a").choose_vmta(a_peer(STRANGER), "b") == "a"
 
 
+def a_selecting(**values: object) -> Admission:
+    selection = SelectionRules(
+        users={"news": "of-user"},
+        senders=(("*@b.example", "of-sender"), ("<>", "of-null"), ("x[1]@*", "literal")),
+        default="of-default",
+    )
+    names = {"a", "of-listener", "of-user", "of-sender", "of-default"}
+    return Admission(a_listener(**values), names, selection)
+
+
+def test_header_listener_user_sender_and_default_are_asked_in_this_order() -> None:
+    peer, bare = a_peer(LISTED, "news"), a_peer(LISTED)
+    with_listener, without = a_selecting(vmta="of-listener"), a_selecting()
+    assert with_listener.choose_vmta(peer, "a", "u@b.example") == "a"
+    assert with_listener.choose_vmta(peer, "", "u@b.example") == "of-listener"
+    assert without.choose_vmta(peer, "", "u@b.example") == "of-user"
+    assert without.choose_vmta(bare, "", "U@B.example") == "of-sender"
+    assert without.choose_vmta(bare, "", "") == "of-null"
+    assert without.choose_vmta(bare, "", "x[1]@c.example") == "literal"
+    assert without.choose_vmta(bare, "", "x1@b.example.org") == "of-default"
+
+
+def test_a_header_is_heard_only_of_those_who_may() -> None:
+    admission = a_selecting(vmta_header_from=("news",))
+    assert admission.choose_vmta(a_peer(LISTED, "news"), "a") == "a"
+    assert admission.choose_vmta(a_peer(LISTED, "shop"), "a", "u@c.example") == "of-default"
+    assert admission.choose_vmta(a_peer(LISTED), "a", "u@c.example") == "of-default"
+    assert a_selecting(vmta_header_from=()).choose_vmta(a_peer(LISTED, "news"), "a") == "of-user"
+
+
+def test_an_unknown_name_may_be_ignored() -> None:
+    admission = a_selecting(unknown_vmta=UnknownVmta.IGNORE)
+    assert admission.choose_vmta(a_peer(LISTED), "zzz", "u@c.example") == "of-default"
+
+
 def test_a_connection_counts_for_its_source_and_its_listener() -> None:
     admission = an_admission(max_connections=9, max_connections_per_source=3)
     assert admission.connection_demand(a_peer("::ffff:203.0.113.9")) == (
@@ -189,8 +224,19 @@ def test_quotas_count_a_user_wherever_it_comes_from_and_others_by_source() -> No
     of_bob = admission.message_quotas(a_peer(LISTED, "bob"))
     assert of_bob == admission.message_quotas(a_peer(STRANGER, "bob"))
     assert admission.recipient_quotas(a_peer(STRANGER, "bob")) == (
-        ("in:recipients|127.0.0.1:25|user:bob|day", Rate(7, 86_400.0)),
+        ("in:recipients|user:bob|day", Rate(7, 86_400.0)),
     )
+
+
+def test_a_user_is_counted_over_all_listeners_and_a_stranger_is_not_counted() -> None:
+    one = Admission(a_listener(max_messages_per_day=7), frozenset())
+    other = Admission(ListenerRules("127.0.0.1:587", max_messages_per_day=9), frozenset())
+    bob = a_peer(STRANGER, user="bob")
+    assert [key for key, _ in one.message_quotas(bob)] == [
+        key for key, _ in other.message_quotas(bob)
+    ]
+    assert one.message_quotas(a_peer(STRANGER)) == ()
+    assert len(one.message_quotas(a_peer(LISTED))) == 1
 
 
 def test_a_user_cannot_pose_as_a_source() -> None:

@@ -57,7 +57,7 @@ def test_all_reasons_are_named_not_only_the_first() -> None:
 
 
 def test_a_queue_on_disk_speaks_from_its_row() -> None:
-    world = World(FakeBook())
+    world = World(FakeBook(vmtas=frozenset({"vmta-7"})))
     stored = QueueState(KEY, world.time + 50, 3, "backoff", "451 4.4.1 no answer", True)
     waits = world.scheduler.explain(KEY, world.time, stored)
     assert [wait.what for wait in waits] == ["paused by the operator", "backoff"]

@@ -3,6 +3,7 @@
 from mta.model.envelope import Entry, Message, QueueKey
 from mta.policy.rules import QueuePolicy
 from mta.queue import actions
+from mta.queue.actions import QueueState
 from mta.queue.scheduler import Options, Scheduler
 from tests.support.queue_world import GREYLISTED, NO_SUCH_USER, OK, FakeBook, Temper, World
 
@@ -178,7 +179,11 @@ def test_a_queue_whose_virtual_mta_was_removed_waits_and_says_so() -> None:
     (number,) = world.accept("one.test", vmta="gone")
     world.run(5)
     assert not world.connects and number in world.rows
-    assert "virtual MTA" in world.states[QueueKey("one.test", "gone")].reason
+    key = QueueKey("one.test", "gone")
+    assert key not in world.scheduler
+    (wait,) = world.scheduler.explain(key, world.time, QueueState(key))
+    assert (wait.what, str(wait.place)) == ("virtual MTA gone", "sluice.toml [vmta.gone]")
+    assert "reroute its mail, or put it back" in wait.detail
 
 
 def test_entries_the_driver_never_settled_are_ready_again() -> None:

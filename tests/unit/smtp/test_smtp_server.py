@@ -269,12 +269,12 @@ def test_ehlo_offers_starttls_in_the_clear_and_auth_inside_tls() -> None:
     session = a_server()
     drive(session, HELLO)
     assert session.take_outgoing() == (
-        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n"
+        b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-SMTPUTF8\r\n"
         b"250-ENHANCEDSTATUSCODES\r\n250 STARTTLS\r\n"
     )
     session = a_server(in_tls=True)
     drive(session, HELLO)
-    assert session.take_outgoing().endswith(b"250 AUTH PLAIN\r\n")
+    assert session.take_outgoing().endswith(b"250 AUTH PLAIN LOGIN\r\n")
     drive(session, b"AUTH PLAIN " + CREDENTIALS + b"\r\n" + HELLO)
     assert session.take_outgoing().endswith(b"250 ENHANCEDSTATUSCODES\r\n")
 
@@ -373,9 +373,46 @@ def test_auth_that_fails_may_be_tried_again() -> None:
     assert answers(session, auth) == ["334", "235 2.7.0"]
 
 
+@pytest.mark.parametrize("first", [b"AUTH LOGIN\r\ndXNlcg==\r\n", b"AUTH login dXNlcg==\r\n"])
+def test_auth_login_asks_for_user_and_password(first: bytes) -> None:
+    session = a_ready_server(in_tls=True)
+    session.receive(first + b"cGFzc3dvcmQ=\r\n")
+    assert session.next_event() == Auth("LOGIN", "user", "password")
+    session.reply(replies.AUTHENTICATED)
+    asked = session.take_outgoing()
+    assert asked.endswith(b"334 UGFzc3dvcmQ6\r\n235 2.7.0 Authentication succeeded\r\n")
+    assert asked.startswith(b"334 VXNlcm5hbWU6\r\n") == first.startswith(b"AUTH LOGIN\r\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"*"],
+        [b"dXNlcg==", b"*"],
+        [b"!"],
+        [b"dXNlcg==", b"!"],
+        [b""],
+        [b"dXNlcg==", b""],
+        [b"AA=="],
+        [b"A" * 400],
+    ],
+)
+def test_a_bad_response_to_auth_login_ends_it_and_commands_go_on(lines: list[bytes]) -> None:
+    session = a_ready_server(in_tls=True)
+    wire = b"AUTH LOGIN\r\n" + b"".join(line + b"\r\n" for line in lines)
+    assert answers(session, wire + MAIL)[len(lines) :] == [
+        "501 5.7.0" if lines[-1] == b"*" else "501 5.5.2",
+        "250 2.1.0",
+    ]
+    # Nothing is left of the user that was named: the next AUTH begins anew.
+    assert answers(session, b"RSET\r\nAUTH LOGIN\r\n") == ["250 2.0.0", "334"]
+    session.receive(b"Ym9i\r\ncHc=\r\n")
+    assert session.next_event() == Auth("LOGIN", "bob", "pw")
+
+
 def test_auth_by_other_mechanisms_or_within_a_transaction_is_refused() -> None:
     session = a_ready_server(in_tls=True)
-    assert answers(session, b"AUTH LOGIN\r\n" + MAIL + b"AUTH PLAIN\r\n") == [
+    assert answers(session, b"AUTH CRAM-MD5\r\n" + MAIL + b"AUTH PLAIN\r\n") == [
         "504 5.5.4",
         "250 2.1.0",
         "503 5.5.1",
@@ -405,3 +442,14 @@ def test_no_text_can_add_a_line_to_a_reply() -> None:
     session.next_event()
     session.reply(Reply(550, "5.7.1", ("no\r\n250 yes", "two\x00")))
     assert session.take_outgoing() == b"550-5.7.1 no??250 yes\r\n550 5.7.1 two?\r\n"
+
+
+def test_an_address_in_utf8_needs_smtputf8_of_this_mail() -> None:
+    rcpt = "RCPT TO:<jörg@d.example>\r\n".encode()
+    session = a_ready_server()
+    assert answers(session, MAIL + rcpt + RCPT) == ["250 2.1.0", "553 5.6.7", "250 2.1.5"]
+    assert session.protocol == "ESMTP"
+    utf8 = b"RSET\r\nMAIL FROM:<a@b.example> SMTPUTF8\r\n"
+    assert answers(session, utf8 + rcpt) == ["250 2.0.0", "250 2.1.0", "250 2.1.5"]
+    assert session.protocol == "UTF8SMTP"
+    assert answers(session, b"RSET\r\n" + MAIL + rcpt) == ["250 2.0.0", "250 2.1.0", "553 5.6.7"]

@@ -8,7 +8,7 @@ import pytest
 
 from mta.model.envelope import QueueKey
 from mta.model.event import Received
-from mta.queue.actions import QueueState
+from mta.queue.actions import NEVER, QueueState
 from mta.spool.store import Settlement
 from mta.spool.words import Filter, QueueRow, SpoolLocked
 from tests.support.spools import GMAIL, YAHOO, SpoolUnderTest, deferred, delivered
@@ -473,3 +473,106 @@ def test_free_pages_count_as_free_space(spool: SpoolUnderTest) -> None:
     assert 0 < space.free_bytes <= space.total_bytes
     assert not space.is_under(0.0)
     assert space.is_under(space.total_bytes + 1)
+
+
+MOVED = QueueKey("gmail.com", "other")
+
+
+def reroute(spool: SpoolUnderTest, wanted: Filter, target: QueueKey = MOVED) -> int:
+    """Move what matches; how many were."""
+    told: list[set[QueueKey]] = []
+    future = spool.spool.reroute(
+        wanted,
+        lambda entry: target,
+        lambda entries: [each for each in entries if each.key != target],
+        told.append,
+    )
+    moved = spool.ask(future)
+    assert set().union(*told) == ({target} if moved else set())
+    return moved
+
+
+def test_what_is_rerouted_is_in_its_new_queue_as_it_was_after_a_restart(tmp_path: Path) -> None:
+    spool = SpoolUnderTest(tmp_path)
+    spool.accept(("a@gmail.com", GMAIL), ("b@gmail.com", GMAIL), job="march")
+    spool.accept(("c@gmail.com", GMAIL))
+    assert reroute(spool, Filter(job="march")) == 2
+    assert reroute(spool, Filter(job="march")) == 0
+    spool = reopened(spool)
+    assert addresses(spool.due(GMAIL)) == ["c@gmail.com"]
+    moved, _ = spool.due(MOVED)
+    assert [(each.address, each.key, each.message.job) for each in moved] == [
+        ("a@gmail.com", MOVED, "march"),
+        ("b@gmail.com", MOVED, "march"),
+    ]
+    spool.close()
+
+
+def test_what_is_in_flight_is_not_rerouted_and_what_is_held_stays_held(
+    spool: SpoolUnderTest,
+) -> None:
+    (flying,) = spool.accept(("a@gmail.com", GMAIL))
+    spool.accept(("b@gmail.com", GMAIL))
+    spool.ask(spool.spool.hold(Filter(recipient="b@gmail.com"), "ask first"))
+    spool.spool.mark(flying)
+    assert reroute(spool, Filter(vmta="default")) == 1
+    (listed,) = spool.ask(spool.spool.list_messages(Filter(vmta="other")))
+    assert (listed.entry.address, listed.held, listed.hold_reason) == (
+        "b@gmail.com",
+        True,
+        "ask first",
+    )
+    assert addresses(spool.due(GMAIL)) == ["a@gmail.com"]
+
+
+def found_due(spool: SpoolUnderTest) -> list[QueueKey]:
+    spool.clock.time += 1
+    answers: list[list[QueueState]] = []
+    spool.spool.due_queues(spool.clock.now(), 100, lambda states, _: answers.append(states))
+    spool.loop.until(lambda: answers)
+    return [state.key for state in answers[0]]
+
+
+def test_parked_queues_are_found_only_when_they_are_woken(spool: SpoolUnderTest) -> None:
+    for key in (GMAIL, YAHOO, MOVED):
+        spool.accept((f"a@{key.domain}", key))
+        spool.spool.evict(key, NEVER)
+    assert found_due(spool) == []
+    woken: list[bool] = []
+    spool.spool.wake_parked(["other"], lambda: woken.append(True))
+    spool.loop.until(lambda: woken)
+    assert found_due(spool) == [MOVED]
+    spool.spool.wake_parked(None, lambda: woken.append(True))
+    spool.loop.until(lambda: len(woken) == 2)
+    assert sorted(found_due(spool)) == [GMAIL, YAHOO]
+
+
+def test_a_queue_parked_in_the_same_commit_is_woken_too(spool: SpoolUnderTest) -> None:
+    spool.accept(("a@gmail.com", GMAIL))
+    woken: list[bool] = []
+    spool.spool.evict(GMAIL, NEVER)
+    spool.spool.wake_parked(["default"], lambda: woken.append(True))
+    spool.loop.until(lambda: woken)
+    assert found_due(spool) == [GMAIL]
+
+
+def test_a_parked_queue_that_was_emptied_by_a_reroute_is_looked_at_and_goes(
+    spool: SpoolUnderTest,
+) -> None:
+    spool.accept(("a@gmail.com", GMAIL))
+    spool.spool.evict(GMAIL, NEVER)
+    assert reroute(spool, Filter()) == 1
+    assert GMAIL in found_due(spool)
+    spool.spool.evict(GMAIL, NEVER)
+    assert spool.ask(spool.spool.queue_state(GMAIL)) is None
+
+
+def test_many_parked_queues_are_woken_in_chunks(spool: SpoolUnderTest) -> None:
+    keys = [QueueKey(f"d{number}.example", "a") for number in range(2500)]
+    spool.accept(*((f"x@{key.domain}", key) for key in keys))
+    for key in keys:
+        spool.spool.evict(key, NEVER)
+    chunks: list[bool] = []
+    spool.spool.wake_parked(["a"], lambda: chunks.append(True))
+    spool.loop.until(lambda: len(chunks) == 3)
+    assert len({key for _ in range(26) for key in found_due(spool)}) == 2500

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.support.vendor_folder import Office
 
 PAGE = Path(__file__).parents[4] / "docs" / "licensing-vendor.md"
-GROUPS = {"root", "key", "node", "lease", "finding"}
+GROUPS = {"contact", "root", "key", "node", "lease", "finding"}
 COMMANDS = {"root", "key", "issue", "renew", "upgrade", "revoke", "activate-offline", "inspect"}
 
 
