@@ -164,7 +164,8 @@ def _own_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     is_queue_place = issubclass(model, QueueSection) and model is not QueueSection
     shared = QueueSection.model_fields if is_queue_place else {}
     for name, info in model.model_fields.items():
-        if name not in shared and get_origin(info.annotation) is not dict:
+        # A table with a form of its own is a value; other tables hold sections.
+        if name not in shared and (_form(info) or get_origin(info.annotation) is not dict):
             yield name, info
 
 
