@@ -17,11 +17,12 @@ run: $(VENV)/.installed          ## the demo: a simulated internet and a real Sl
 license-demo: $(VENV)/.installed ## a licence from its keys to its last Email and on, with a real vendor
 	$(BIN)/python -m tests.demo.license_chain
 
-check: $(VENV)/.installed        ## format, lint, types, floors
+check: $(VENV)/.installed        ## format, lint, types, floors, rules about refusals
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sluice bounce lint
 
 test: check                      ## checks and every test, as CI runs it
 	$(BIN)/pytest -n 3 --dist worksteal -m 'not soak and not serial'

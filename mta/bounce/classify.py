@@ -1,96 +1,139 @@
-"""The category of a reply: one of the seventeen names that users' tools know, or `success`.
+"""What a refusal means: its category, what to do about it, and whose matter it is.
 
-By enhanced status (RFC 3463, RFC 7505), and by code (RFC 5321 §4.2.2, RFC 7504) where the reply has
-none or one that says nothing. Text is not looked at yet: a text rule that stands before the code
-calls "5.1.1 … blocked" spam, so text rules come with their own corpus and stand behind the code,
-never before it. A dict look-up or two: it runs once an attempt.
+Rules stand in order, the operator's before ours, and the first that fits decides. Those that name
+words are found through one of their words: a reply is taken apart once, and only rules that share
+a word with it are looked at. Those that name none (they judge by code and status, RFC 3463) are
+few, stand at the end, and are remembered by code, status and site. Of our own texts only the
+status counts. A delivery never comes here.
 """
 
-from mta.model.reply import Reply
+from dataclasses import dataclass
 
-OTHER = "other"
-SUCCESS = "success"
-
-CATEGORIES = (
-    "spam-related",
-    "virus-related",
-    "content-related",
-    "quota-issues",
-    "invalid-sender",
-    "inactive-mailbox",
-    "bad-mailbox",
-    "relaying-issues",
-    "bad-domain",
-    "policy-related",
-    "protocol-errors",
-    "routing-errors",
-    "bad-configuration",
-    "bad-connection",
-    "no-answer-from-host",
-    "message-expired",
+from mta.bounce.rules import (
+    CATEGORIES,
+    MAX_TEXT,
     OTHER,
+    PREFIX,
+    STANDARD,
+    SUCCESS,
+    Rule,
+    words_of,
 )
+from mta.model.reply import Reply, split_enhanced
 
-# Subject and detail of the enhanced status. The class (4 or 5) says how long, not why, and is left
-# out.
-_BY_DETAIL = {
-    ".1.1": "bad-mailbox",
-    ".1.2": "bad-domain",
-    ".1.3": "bad-mailbox",
-    ".1.4": "bad-mailbox",
-    ".1.6": "bad-mailbox",
-    ".1.7": "invalid-sender",
-    ".1.8": "invalid-sender",
-    ".1.10": "bad-domain",  # RFC 7505 §4.2: the domain's null MX says it takes no mail
-    ".2.0": "bad-mailbox",
-    ".2.1": "inactive-mailbox",
-    ".2.2": "quota-issues",
-    ".3.3": "content-related",
-    ".3.5": "bad-configuration",
-    ".4.1": "no-answer-from-host",
-    ".4.2": "bad-connection",
-    ".4.3": "routing-errors",
-    ".4.4": "routing-errors",
-    ".4.6": "routing-errors",
-    ".4.7": "message-expired",
-    ".5.3": "policy-related",
-    ".7.7": "content-related",
-}
+__all__ = ["CATEGORIES", "OTHER", "SUCCESS", "Classifier", "Refusal", "parse_reply", "standard"]
 
-# Subjects whose every other detail means the same (RFC 3463 §3.6–3.8: protocol, content, security
-# or policy).
-_BY_SUBJECT = {
-    ".5.": "protocol-errors",
-    ".6.": "content-related",
-    ".7.": "policy-related",
-}
-
-# Only codes that mean one thing without an enhanced status; 450, 550, 553, 554 mean too many.
-_BY_CODE = {
-    500: "protocol-errors",
-    501: "protocol-errors",
-    502: "protocol-errors",
-    503: "protocol-errors",
-    504: "protocol-errors",
-    521: "bad-domain",  # RFC 7504 §3: the host takes no mail at all
-    530: "policy-related",
-    535: "policy-related",
-    552: "quota-issues",
-    555: "protocol-errors",
-    556: "bad-domain",  # RFC 7504 §4
-}
+_REMEMBERED = 4096  # strangers choose codes and statuses; sites are ours
 
 
-def classify(reply: Reply, site: str, local: bool) -> str:
-    """The category of `reply` as `site` or, with `local`, we ourselves gave it; `success` for a
-    positive one.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a reply means. `rule`: the name of the rule that says so, "" for none."""
 
-    What differs by site, and what the text adds, is not known yet: both arguments wait for those
-    rules.
-    """
-    if reply.is_positive:
-        return SUCCESS
-    detail = reply.enhanced[1:]
-    return (
-        _BY_DETAIL.get(detail) or _BY_SUBJECT.get(detail[:3]) or _BY_CODE.get(reply.code) or OTHER
-    )
+    category: str
+    verdict: str
+    fault: str
+    rule: str = ""
+
+
+# A positive reply where another was due, or a code that is none.
+_UNKNOWN = Refusal(OTHER, "transient", "network")
+_TAKEN = Refusal(SUCCESS, "transient", "network")
+
+
+class Classifier:
+    """Judges replies by rules. Knows nothing else and never changes: a reload makes another."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._wordless = [number for number, rule in enumerate(rules) if not rule.words]
+        self._by_code: dict[tuple[int, str, str], int] = {}
+        # A phrase stands under one of its words, with the number of its rule.
+        self._by_word: dict[str, list[tuple[int, str]]] = {}
+        self._by_prefix: dict[str, list[tuple[int, str]]] = {}
+        for number, rule in enumerate(rules):
+            for phrase in rule.words:
+                table = self._by_prefix if phrase.anchor.endswith("*") else self._by_word
+                table.setdefault(phrase.anchor.removesuffix("*"), []).append((number, phrase.text))
+        self._permanent = [
+            Refusal(each.category, each.verdict, each.fault, each.name) for each in rules
+        ]
+        self._temporary = [
+            Refusal(each.category, each.temporary, each.fault, each.name) for each in rules
+        ]
+
+    def classify(self, reply: Reply, site: str, local: bool) -> Refusal:
+        """What `reply` means as `site` or, with `local`, we ourselves gave it."""
+        if reply.is_positive:
+            return _TAKEN
+        number = self._first_by_code(reply.code, reply.enhanced, site)
+        if not local:
+            found = self._first_by_words(reply, site, number)
+            number = found if found >= 0 else number
+        if number < 0:
+            return _UNKNOWN
+        return self._permanent[number] if reply.code >= 500 else self._temporary[number]
+
+    def _first_by_words(self, reply: Reply, site: str, before: int) -> int:
+        """The first rule that names words and fits; -1 if there is none, or none that stands `before`."""
+        words = words_of(_text(reply))
+        candidates: list[tuple[int, str]] = []
+        for word in set(words):
+            found = self._by_word.get(word)
+            if found is not None:
+                candidates += found
+            found = self._by_prefix.get(word[:PREFIX])
+            if found is not None:
+                candidates += found
+        text = " " + " ".join(words) + " "
+        candidates.sort()
+        for number, phrase in candidates:
+            if 0 <= before < number:
+                return -1
+            if phrase in text:
+                rule = self.rules[number]
+                if rule.fits_reply(reply.code, reply.enhanced, site) and rule.fits_rest(text):
+                    return number
+        return -1
+
+    def _first_by_code(self, code: int, enhanced: str, site: str) -> int:
+        key = (code, enhanced, site)
+        found = self._by_code.get(key)
+        if found is None:
+            if len(self._by_code) >= _REMEMBERED:
+                self._by_code.clear()
+            found = -1
+            for number in self._wordless:
+                if self.rules[number].fits_reply(code, enhanced, site):
+                    found = number
+                    break
+            self._by_code[key] = found
+        return found
+
+
+def standard(category: str) -> str:
+    """The name among the seventeen for a tool that knows only those; an operator's own stays as it is."""
+    return STANDARD.get(category, category)
+
+
+def parse_reply(line: str) -> Reply:
+    """A reply as a log shows it, on one line: `550 5.1.1 no such user`. Raises ValueError where no code leads it."""
+    code, text = line[:3], line[3:]
+    if not code.isascii() or not code.isdecimal() or text[:1] not in ("", " ", "-"):
+        raise ValueError("begins with no code of three digits")
+    return split_enhanced(int(code), (text[1:].lstrip(),))
+
+
+def _text(reply: Reply) -> str:
+    lines = reply.lines
+    if len(lines) == 1:
+        return lines[0]
+    # Joined only as far as it is read: a hostile host may send a great many lines.
+    taken: list[str] = []
+    room = MAX_TEXT
+    for line in lines:
+        taken.append(line[:room])
+        room -= len(line) + 1
+        if room <= 0:
+            break
+    return " ".join(taken)

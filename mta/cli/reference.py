@@ -88,7 +88,8 @@ _MEANINGS = {
     "dsnDiag": "The reply: `smtp;550 5.1.1 …` as the host said it, `x-sluice;…` where we say it ourselves (DNS, connecting, "
     "time-outs, expiry).",
     "dsnMta": "The host that was spoken to: `name (address)`.",
-    "bounceCat": "The category of a reply, such as `bad-mailbox`, `quota-issues` or `policy-related`; empty for a delivery.",
+    "bounceCat": "The category of a reply, one of the seventeen that existing tools know, such as `bad-mailbox` or "
+    "`quota-issues`, or one of your own rules'; `success` for a delivery.",
     "srcType": "How the message came in: `smtp`.",
     "srcMta": "The feeder: its EHLO name and address.",
     "dlvType": "How it was to go out: `smtp`.",
@@ -118,6 +119,8 @@ _MEANINGS = {
     "nextAttempt": "When the queue is tried again.",
     "recipients": "How many recipients the message has.",
     "size": "Bytes of the message.",
+    "category": "As `bounceCat`, but with our own names too: `rate-limited`, `greylisted`, `authentication`, which are "
+    "`policy-related` there.",
 }
 
 

@@ -11,8 +11,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from mta.bounce.rules import Rule
 from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
+from mta.config.refusals import all_rules
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
 from mta.config.secrets import (
@@ -27,6 +29,7 @@ from mta.config.sections import Sections
 from mta.config.senders import DEFAULT_VMTA, check_sender
 from mta.follow.records import COLUMNS, columns_for
 from mta.model.address import HostPort, normalise_domain, parse_host_port
+from mta.model.errors import ConfigError
 from mta.policy.book import Layer
 from mta.policy.book import Path as LayerPath
 from mta.policy.rules import (
@@ -400,6 +403,17 @@ def build_logging(sections: Sections, report: Report) -> LoggingRules:
     section = sections.logging
     path = _path(section.path, ("logging", "path"), report)
     return LoggingRules(section.level, section.format, path)
+
+
+def build_refusals(sections: Sections, report: Report) -> tuple[Rule, ...]:
+    """What refusals mean: the operator's rules, then ours."""
+    key = ("bounce", "rules")
+    try:
+        return all_rules(_path(sections.bounce.rules, key, report))
+    except ConfigError as error:
+        for problem in error.problems:
+            report.problem(key, f"{problem.file}: {problem.text}")
+        return ()
 
 
 def build_license(sections: Sections, report: Report) -> LicenseRules:

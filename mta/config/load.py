@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mta.bounce.rules import Rule
 from mta.config import build, senders
 from mta.config.files import read_tree
 from mta.config.report import Report
@@ -53,6 +54,7 @@ class Settings:
     logging: LoggingRules
     warnings: tuple[Problem, ...]
     orders: tuple[Order, ...] = ()  # of the operator; `book` follows them
+    refusals: tuple[Rule, ...] = ()  # what refusals mean, the first that fits
 
 
 def load(path: Path | str) -> Settings:
@@ -93,6 +95,7 @@ def load(path: Path | str) -> Settings:
         metrics=build.build_metrics(sections, report),
         logging=build.build_logging(sections, report),
         warnings=(),
+        refusals=build.build_refusals(sections, report),
     )
     build.check_lab(sections, report)
     if report.problems:

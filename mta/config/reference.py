@@ -18,6 +18,7 @@ from mta.config.kinds import LIMIT_FORM, RATE_FORM, UNLIMITED, Form, format_valu
 from mta.config.schema import (
     AccountingSection,
     AuthSection,
+    BounceSection,
     DkimSection,
     DnsSection,
     LicenseSection,
@@ -53,6 +54,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),
     ("[accounting.main]", AccountingSection, False),
+    ("[bounce]", BounceSection, True),
     ("[license]", LicenseSection, True),
     ("[metrics]", MetricsSection, True),
     ("[logging]", LoggingSection, True),

@@ -714,6 +714,17 @@ class LoggingSection(Section):
     )
 
 
+class BounceSection(Section):
+    """What refusals mean: `sluice bounce classify` tells it of a reply, `sluice bounce lint` looks the rules over."""
+
+    rules: str = _key(
+        "",
+        "A file of rules of your own, as `[[rule]]`; they stand before those that come with Sluice. "
+        "Not set: only those.",
+        example='"bounce-rules.toml"',
+    )
+
+
 class ConfigFile(Section):
     """The whole file, in the order of the reference."""
 
@@ -734,6 +745,7 @@ class ConfigFile(Section):
     domain: dict[str, QueueSection] = Field(default_factory=dict)
     dkim: tuple[DkimSection, ...] = ()
     accounting: dict[str, AccountingSection] = Field(default_factory=dict)
+    bounce: BounceSection
     license: LicenseSection
     metrics: MetricsSection
     logging: LoggingSection

@@ -15,6 +15,7 @@ from mta.config.files import KeyPath, Tree
 from mta.config.report import Report, unknown_key
 from mta.config.schema import (
     AccountingSection,
+    BounceSection,
     ConfigFile,
     DkimSection,
     DnsSection,
@@ -40,6 +41,7 @@ class Sections:
 
     server: ServerSection | None = None
     dns: DnsSection = field(default_factory=DnsSection)
+    bounce: BounceSection = field(default_factory=BounceSection)
     logging: LoggingSection = field(default_factory=LoggingSection)
     license: LicenseSection = field(default_factory=LicenseSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
@@ -82,6 +84,7 @@ def read_sections(tree: Tree, report: Report) -> Sections:
     return Sections(
         server=_table(ServerSection, "server", values, report),
         dns=_table(DnsSection, "dns", values, report) or DnsSection(),
+        bounce=_table(BounceSection, "bounce", values, report) or BounceSection(),
         logging=_table(LoggingSection, "logging", values, report) or LoggingSection(),
         license=_table(LicenseSection, "license", values, report) or LicenseSection(),
         metrics=_table(MetricsSection, "metrics", values, report) or MetricsSection(),

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 
-from mta.bounce.classify import classify
 from mta.egress.ahead import ReadAhead
 from mta.egress.neighbours import DeliveringSpool, FindRoute, Governor, PolicyBook, SpoolReads
 from mta.egress.opening import Opener, Unreachable
@@ -323,7 +322,7 @@ class Dispatcher(Owner):
                 why.reply.enhanced,
                 why.reply.text,
                 why.local,
-                classify(why.reply, facts.site, why.local),
+                self._settler.classifier.classify(why.reply, facts.site, why.local).category,
                 state.attempts,
                 state.next_at,
                 facts.remote_name,

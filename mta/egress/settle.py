@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Container, Mapping
 from typing import Protocol
 
-from mta.bounce.classify import classify
+from mta.bounce.classify import SUCCESS, Classifier
 from mta.egress.session import Facts
 from mta.io.clock import Clock
 from mta.metrics.counts import Counts, add_to, add_to_both
@@ -48,9 +48,11 @@ class Settler:
         on_change: Callable[[], None],
         timings: Timings | None = None,
         named_sites: Container[str] = (),
+        classifier: Classifier | None = None,
         owes_notice: Callable[[Entry], bool] = lambda _entry: False,
     ) -> None:
         """`owes_notice`: whether the sender is to be told that this entry failed."""
+        self.classifier = classifier or Classifier(())  # a reload brings another
         self._owes_notice = owes_notice
         self.named_sites = named_sites  # those of the configuration; a reload brings others
         self._timings = timings or Timings()
@@ -125,13 +127,13 @@ class Settler:
         local = False
         if isinstance(outcome, Delivered):
             kind = "d"
-            category = ""
+            category = SUCCESS
             self._counts.delivered += 1
             add_to(self._counts.delivered_by_vmta, entry.key.vmta)
             self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local
-            category = classify(reply, facts.site, local)
+            category = self.classifier.classify(reply, facts.site, local).category
             kind = "t" if decision.due is not None else "b"
             if kind == "t":
                 self._counts.deferred += 1

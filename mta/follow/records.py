@@ -16,13 +16,15 @@ from typing import TypeVar
 
 import msgspec
 
+from mta.bounce.rules import STANDARD
 from mta.follow.patterns import Patterns
 from mta.model.envelope import format_message_id
 from mta.model.escape import escape_controls
 from mta.model.event import Attempt, Event, QueueDeferred, Received
 
 # Every column in the order of the file, with the record types that fill it. A file has those that
-# its types fill: so a file of `tq` alone has the ten columns that such files always had.
+# its types fill; one of `tq`
+# alone begins with the ten that such files always had.
 COLUMNS = {
     "type": "d b t tq r",
     "timeLogged": "d b t tq r",
@@ -34,7 +36,7 @@ COLUMNS = {
     "dsnStatus": "d b t tq",
     "dsnDiag": "d b t tq",
     "dsnMta": "d b t tq",
-    "bounceCat": "d b t",
+    "bounceCat": "d b t tq",
     "srcType": "d b t r",
     "srcMta": "d b t r",
     "dlvType": "d t tq",
@@ -65,6 +67,7 @@ COLUMNS = {
     "nextAttempt": "tq",
     "recipients": "r",
     "size": "b t r",
+    "category": "b t tq",
 }
 
 RECORD_TYPES = ("d", "b", "t", "tq", "r")
@@ -137,7 +140,10 @@ _BLANK = dict.fromkeys(COLUMNS, "")
 def columns_for(types: Iterable[str]) -> tuple[str, ...]:
     """The columns of a file with these record types: their union, in the order of `COLUMNS`."""
     wanted = set(types)
-    return tuple(name for name, filled in COLUMNS.items() if not wanted.isdisjoint(filled.split()))
+    names = [name for name, filled in COLUMNS.items() if not wanted.isdisjoint(filled.split())]
+    if wanted == {"tq"}:
+        names.append(names.pop(names.index("bounceCat")))
+    return tuple(names)
 
 
 def chosen_columns(types: Iterable[str], fields: Sequence[str] = ()) -> tuple[str, ...]:
@@ -311,7 +317,7 @@ class RecordFormat:
             "dsnStatus": self._statuses[event.code, event.enhanced],
             "dsnDiag": format_diagnostic(event.code, event.enhanced, event.text, event.local),
             "dsnMta": format_host(event.remote_name, event.remote_ip),
-            "bounceCat": event.category,
+            "bounceCat": STANDARD.get(event.category, event.category),
             "srcType": event.source_kind,
             "srcMta": format_host(event.source_name, event.source_feeder_ip),
             "dlvType": "" if bounced else "smtp",
@@ -334,6 +340,7 @@ class RecordFormat:
             "site": event.site,
             "removedBy": event.by if bounced else "",
             "size": "" if taken else str(event.size),
+            "category": "" if taken else event.category,
             # Columns of other records. Written out: merging `_BLANK` in costs 1 µs.
             "rcvSourceIp": "",
             "rcvDestinationIp": "",
@@ -349,6 +356,8 @@ class RecordFormat:
             "dsnStatus": format_status(event.code, event.enhanced),
             "dsnDiag": format_diagnostic(event.code, event.enhanced, event.text, event.local),
             "dsnMta": format_host(event.remote_name, event.remote_ip),
+            "bounceCat": STANDARD.get(event.category, event.category),
+            "category": event.category,
             "dlvType": "smtp",
             "dlvSourceIp": event.local_ip,
             "dlvDestinationIp": event.remote_ip,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from mta.bounce.classify import Classifier
 from mta.config.load import Settings
 from mta.dkim.keys import KeyRing, load_key
 from mta.dkim.signer import Signer
@@ -270,6 +271,7 @@ class Worker:
             owes_notice=lambda entry: self.notices[entry.message.spool].owes(entry),
             timings=self.timings,
             named_sites=settings.book.sites,
+            classifier=Classifier(settings.refusals),
         )
         opener = Opener(
             hostname=server.hostname,
@@ -386,6 +388,8 @@ class Worker:
             self._look_again()
         self.intake.pools = self.vmtas.use(settings)
         self.settler.named_sites = settings.book.sites
+        if settings.refusals != before.refusals:
+            self.settler.classifier = Classifier(settings.refusals)
         self.dispatcher.kick()
 
     def _look_again(self) -> None:

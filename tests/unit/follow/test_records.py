@@ -61,6 +61,7 @@ def test_our_own_columns_stand_at_the_end_the_event_id_first() -> None:
     columns = columns_for(["d", "b"])
     assert columns[columns.index("eventId") :] == (
         "eventId", "mayRepeat", "messageId", "attempts", "site", "removedBy", "size",
+        "category",
     )  # fmt: skip
 
 
