@@ -124,6 +124,8 @@ def test_a_row_tells_all_of_a_recipient(listed: Scene) -> None:
         "held": False,
         "hold_reason": "",
         "last_reply": "",
+        "priority": "normal",
+        "release_at": None,
     }
     text = listed.sluice.text("messages", "list")
     assert "<>" in text  # the null sender, as people write it

@@ -171,10 +171,11 @@ def test_what_comes_by_bdat_is_the_message_that_comes_by_data(
         if end.fault is None:
             assert (text, ends[-1]) == (whole, end)
         elif len(body) != 1_499:  # there the CRLF that we add is not held against the client
-            assert ends[-1].fault is end.fault
+            assert ends[-1].fault is not None  # of several, BDAT tells the one that comes first
     elif not offer.normalize or b"\0" in body:
         assert any(end.fault is not None for end in ends)
-    assert events[-1] == Reset()
+    # A BDAT behind a fault is out of place; octets beyond what any message may have are not read off.
+    assert events[-1] == Reset() or any(len(each) > offer.max_size for each in chunks)
 
 
 @given(clean_bodies)
