@@ -52,7 +52,7 @@ async def attempts_at_a_host_that_cuts(by_reset: bool) -> Counter[str]:
         now=loop.time,
     )
     route = Route("host.example", (Candidate("host.example", address, port),))
-    policy = QueuePolicy(tls=Tls.REQUIRE, timeouts={"starttls": 0.5})
+    policy = QueuePolicy(tls=Tls.REQUIRE, timeouts={"starttls": 3.0})
     ends: Counter[str] = Counter()
     turns = asyncio.Semaphore(AT_ONCE)
 
