@@ -234,6 +234,8 @@ class Dispatcher(Owner):
             self._counts.connections_out_tls += bool(session.facts.tls_protocol)
             session.owner = self
             self._sessions[number] = session
+            if session.tap is None:  # a trace may have begun while it was being opened
+                self.tracer.attach(key, session)
             self._governor.connected(action.lease)
             self._scheduler.opened(number, self._clock.now())
             if self._stopping:
