@@ -5,9 +5,9 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -31,6 +31,7 @@ Socket = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="answer as JSON")]
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def ask(verb: str, config: Path | None, socket: Path | None, **args: Any) -> Any:
@@ -79,10 +80,27 @@ def fail(text: str, hint: str = "", code: int = EXIT_FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
+def in_units(parse: Callable[[str], T], text: str) -> T:
+    """What a duration or size of the command line means; ends the command where it means nothing."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        fail(str(error), code=2)
+
+
 def show_json(answer: Any) -> None:
     """The answer as it came."""
     json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def show_words(answer: Row, as_json: bool, words: str) -> None:
+    """The answer as it came, or what it says in these words."""
+    if as_json:
+        show_json(answer)
+    else:
+        typer.echo(words.format(**answer))
+        warn_of_silent(answer)
 
 
 def show_table(

@@ -10,8 +10,8 @@ from mta.cli.ask import (
     Row,
     Socket,
     ask,
-    fail,
     in_time,
+    in_units,
     show_json,
     show_table,
     since,
@@ -70,29 +70,8 @@ def add_list(app: typer.Typer, kind: str) -> None:
 def add_pause(app: typer.Typer, kind: str) -> None:
     """`pause`, `drain` and `resume`."""
 
-    @app.command(help=f"Begin nothing new for a {kind}; mail for it is taken and waits.")
-    def pause(
-        name: Name,
-        for_: For = "",
-        reason: Annotated[str, typer.Option(help="why, as `sluice explain` tells it")] = "",
-        config: Config = None,
-        socket: Socket = None,
-        as_json: Json = False,
-    ) -> None:
-        answer = ask(f"{kind}.pause", config, socket, name=name, for_s=seconds(for_), reason=reason)
-        show_orders(answer, as_json)
-
-    @app.command(help=f"Deliver what is queued for a {kind}, and refuse more with 451.")
-    def drain(
-        name: Name,
-        for_: For = "",
-        reason: Annotated[str, typer.Option(help="why, as `orders` tells it")] = "",
-        config: Config = None,
-        socket: Socket = None,
-        as_json: Json = False,
-    ) -> None:
-        answer = ask(f"{kind}.drain", config, socket, name=name, for_s=seconds(for_), reason=reason)
-        show_orders(answer, as_json)
+    add_stop(app, kind, "pause", f"Begin nothing new for a {kind}; mail for it is taken and waits.")
+    add_stop(app, kind, "drain", f"Deliver what is queued for a {kind}, and refuse more with 451.")
 
     @app.command(help=f"End the pause or the drain of a {kind}.")
     def resume(
@@ -100,6 +79,24 @@ def add_pause(app: typer.Typer, kind: str) -> None:
     ) -> None:
         answer = ask(f"{kind}.resume", config, socket, name=name)
         show_recalled(answer, as_json, "goes on", "was neither paused nor drained")
+
+
+def add_stop(app: typer.Typer, kind: str, verb: str, help_text: str) -> None:
+    """`pause` or `drain`."""
+    told_by = "sluice explain" if verb == "pause" else "orders"
+
+    @app.command(verb, help=help_text)
+    def stop(
+        name: Name,
+        for_: For = "",
+        reason: Annotated[str, typer.Option(help=f"why, as `{told_by}` tells it")] = "",
+        config: Config = None,
+        socket: Socket = None,
+        as_json: Json = False,
+    ) -> None:
+        for_s = in_units(parse_duration, for_ or "0s")
+        answer = ask(f"{kind}.{verb}", config, socket, name=name, for_s=for_s, reason=reason)
+        show_orders(answer, as_json)
 
 
 def add_limit(app: typer.Typer, kind: str) -> None:
@@ -124,7 +121,7 @@ def add_limit(app: typer.Typer, kind: str) -> None:
             max_connections=max_connections,
             connection_rate=connection_rate,
             message_rate=message_rate,
-            for_s=seconds(for_),
+            for_s=in_units(parse_duration, for_ or "0s"),
         )
         show_orders(answer, as_json)
 
@@ -134,14 +131,6 @@ def add_limit(app: typer.Typer, kind: str) -> None:
     ) -> None:
         answer = ask(f"{kind}.unlimit", config, socket, name=name)
         show_recalled(answer, as_json, "is limited as configured", "had no order")
-
-
-def seconds(text: str) -> float:
-    """A duration as an operator writes it, 0 for none; ends the command on anything else."""
-    try:
-        return parse_duration(text) if text else 0.0
-    except ValueError as error:
-        fail(str(error), code=2)
 
 
 def show_orders(answer: Row, as_json: bool) -> None:

@@ -1,9 +1,8 @@
 """Verbs about queued messages: list, show, hold, release, delete, retry, export, import."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,49 +13,17 @@ from mta.cli.ask import (
     Row,
     Socket,
     ask,
-    fail,
     in_time,
     show_json,
     show_table,
+    show_words,
     since,
     warn_of_silent,
 )
-from mta.model.envelope import is_message_id
-from mta.model.units import format_size, parse_duration, parse_size
+from mta.cli.choosing import TO_CHANGE, checked_id, choosing
+from mta.model.units import format_size
 
 app = typer.Typer(no_args_is_help=True)
-
-
-def _checked_id(text: str) -> str:
-    """A message's id as the server takes it; said at once if it is none."""
-    if text and not is_message_id(text):
-        raise typer.BadParameter(f"{text!r} is no message id; they look like 1f2e3d4c-17, or 17")
-    return text.strip().lower()
-
-
-def _in(parse: Callable[[str], Any], text: str) -> Any:
-    """What a duration or size means; 0 for none."""
-    try:
-        return parse(text) if text else 0
-    except ValueError as error:
-        fail(str(error), code=2)
-
-
-Domain = Annotated[str, typer.Option(help="recipients of this domain")]
-Site = Annotated[str, typer.Option(help="of this site, as far as routes are known")]
-Vmta = Annotated[str, typer.Option(help="sent by this virtual MTA")]
-Job = Annotated[str | None, typer.Option(help="of this job")]
-Sender = Annotated[str | None, typer.Option(help="with this sender; * stands for anything")]
-Recipient = Annotated[str, typer.Option(help="to this recipient; * stands for anything")]
-Status = Annotated[str, typer.Option(help="due, deferred or held")]
-Older = Annotated[str, typer.Option("--older-than", help="queued longer than this, like 2h")]
-Younger = Annotated[str, typer.Option("--younger-than", help="queued since no longer than this")]
-Larger = Annotated[str, typer.Option("--larger-than", help="of more bytes than this, like 1M")]
-Smaller = Annotated[str, typer.Option("--smaller-than", help="of fewer bytes than this")]
-Held = Annotated[bool | None, typer.Option("--held/--not-held", help="only (not) held ones")]
-MessageId = Annotated[str, typer.Option(help="this message, by its id", callback=_checked_id)]
-All = Annotated[bool, typer.Option("--all", help="all queued mail")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="only say how many")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +36,15 @@ class _Ask:
 
 
 @app.command("list")
+@choosing("status", "held")
 def list_(
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    held: Held = None,
+    chosen: Row,
     limit: Annotated[int, typer.Option(help="how many to show")] = 100,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Queued recipients, oldest first."""
-    chosen = filter_of(locals())
     _show(ask("messages.list", config, socket, limit=limit, **chosen), as_json)
 
 
@@ -99,7 +55,7 @@ def show(
         typer.Argument(
             metavar="MESSAGE",
             help="the message's id, or its number alone: that of any spool",
-            callback=_checked_id,
+            callback=checked_id,
         ),
     ],
     config: Config = None,
@@ -111,121 +67,62 @@ def show(
 
 
 @app.command()
+@choosing("status", *TO_CHANGE)
 def hold(
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    message: MessageId = "",
-    everything: All = False,
-    dry_run: DryRun = False,
+    chosen: Row,
     reason: Annotated[str, typer.Option(help="why, as `sluice explain` tells it")] = "",
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Stop queued recipients until they are released. They do not expire meanwhile."""
-    chosen = {**filter_of(locals()), "reason": reason}
+    chosen = {**chosen, "reason": reason}
     _change("hold", "held", chosen, _Ask(config, socket, as_json))
 
 
 @app.command()
+@choosing(*TO_CHANGE)
 def release(
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    message: MessageId = "",
-    everything: All = False,
-    dry_run: DryRun = False,
+    chosen: Row,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Let held recipients go on at once."""
-    _change("release", "released", filter_of(locals()), _Ask(config, socket, as_json))
+    _change("release", "released", chosen, _Ask(config, socket, as_json))
 
 
 @app.command()
+@choosing("status", "held", *TO_CHANGE)
 def delete(
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    held: Held = None,
-    message: MessageId = "",
-    everything: All = False,
-    dry_run: DryRun = False,
+    chosen: Row,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Remove queued recipients; each leaves a record marked `administrator`. What is being delivered stays."""
-    _change("delete", "deleted", filter_of(locals()), _Ask(config, socket, as_json))
+    _change("delete", "deleted", chosen, _Ask(config, socket, as_json))
 
 
 @app.command()
+@choosing("status", *TO_CHANGE)
 def retry(
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    message: MessageId = "",
-    everything: All = False,
-    dry_run: DryRun = False,
+    chosen: Row,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Try recipients that are not held now, and end the backoff of their queues. A pause stays."""
-    _change("retry", "due", filter_of(locals()), _Ask(config, socket, as_json))
+    _change("retry", "due", chosen, _Ask(config, socket, as_json))
 
 
 @app.command("export")
+@choosing("status", "held", "message")
 def export_(
     to: Annotated[
         Path, typer.Argument(help="a directory, or a file that ends in .tar, .tar.gz or .tgz")
     ],
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    held: Held = None,
-    message: MessageId = "",
+    chosen: Row,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
@@ -233,7 +130,7 @@ def export_(
     """Copy queued messages to disk, each as ID.eml with its envelope as ID.json. They stay queued."""
     from mta.cli.export import export, show_export
 
-    answer = export(to, filter_of(locals()), config, socket)
+    answer = export(to, chosen, config, socket)
     if as_json:
         show_json(answer)
     else:
@@ -261,32 +158,8 @@ def import_(
 
 def _change(verb: str, done: str, chosen: Row, how: _Ask) -> None:
     answer = ask(f"messages.{verb}", how.config, how.socket, **chosen)
-    if how.as_json:
-        show_json(answer)
-        return
-    if chosen["dry_run"]:
-        typer.echo(f"{answer[f'would_{verb}']} recipients would be {done}")
-    else:
-        typer.echo(f"{answer[done]} recipients {done}")
-    warn_of_silent(answer)
-
-
-def filter_of(given: Row) -> Row:
-    """The verb's arguments from the options of a command, those of them that it has."""
-    chosen: Row = {
-        name: given[name]
-        for name in ("job", "sender", "recipient", "status", "held", "message", "dry_run")
-        if name in given
-    }
-    for name in ("domain", "site", "vmta"):
-        chosen[name] = given[name].lower()
-    for name in ("older_than", "younger_than"):
-        chosen[f"{name}_s"] = float(_in(parse_duration, given[name]))
-    for name in ("larger_than", "smaller_than"):
-        chosen[name] = _in(parse_size, given[name])
-    if "everything" in given:
-        chosen["all"] = given["everything"]
-    return chosen
+    words = f"{{would_{verb}}} recipients would be {done}"
+    show_words(answer, how.as_json, words if chosen["dry_run"] else f"{{{done}}} recipients {done}")
 
 
 def _show(answer: Row, as_json: bool) -> None:

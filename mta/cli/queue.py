@@ -12,6 +12,7 @@ from mta.cli.ask import (
     in_time,
     show_json,
     show_table,
+    show_words,
     since,
     warn_of_silent,
 )
@@ -72,9 +73,4 @@ def retry(name: Name, config: Config = None, socket: Socket = None, as_json: Jso
 def _change(
     verb: str, name: str, config: Config, socket: Socket, as_json: bool, words: str
 ) -> None:
-    answer = ask(verb, config, socket, queue=name)
-    if as_json:
-        show_json(answer)
-    else:
-        typer.echo(words.format(**answer))
-        warn_of_silent(answer)
+    show_words(ask(verb, config, socket, queue=name), as_json, words)

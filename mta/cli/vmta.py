@@ -4,24 +4,18 @@ from typing import Annotated
 
 import typer
 
-from mta.cli.ask import Config, Json, Row, Socket, ask, show_json, show_table, warn_of_silent
-from mta.cli.messages import (
-    All,
-    Domain,
-    DryRun,
-    Job,
-    Larger,
-    MessageId,
-    Older,
-    Recipient,
-    Sender,
-    Site,
-    Smaller,
-    Status,
-    Vmta,
-    Younger,
-    filter_of,
+from mta.cli.ask import (
+    Config,
+    Json,
+    Row,
+    Socket,
+    ask,
+    show_json,
+    show_table,
+    show_words,
+    warn_of_silent,
 )
+from mta.cli.choosing import TO_CHANGE, choosing
 
 app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA")]
@@ -59,57 +53,37 @@ def _of(used: int, limit: object) -> str:
 def pause(name: Name, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
     """Stop a virtual MTA: its mail waits and does not expire, pools pass it over; running transactions finish."""
     answer = ask("vmta.pause", config, socket, vmta=name)
-    _say(answer, as_json, "{vmta} is paused; its mail waits for sluice vmta resume {vmta}")
+    show_words(answer, as_json, "{vmta} is paused; its mail waits for sluice vmta resume {vmta}")
 
 
 @app.command()
 def resume(name: Name, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
     """End a pause or a drain."""
-    _say(ask("vmta.resume", config, socket, vmta=name), as_json, "{vmta} goes on")
+    show_words(ask("vmta.resume", config, socket, vmta=name), as_json, "{vmta} goes on")
 
 
 @app.command()
 def drain(name: Name, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
     """Take a virtual MTA out of its pools; what it has, and mail that names it, still goes out."""
     text = "{vmta} is drained: its pools pass it over; sluice vmtas shows what is left"
-    _say(ask("vmta.drain", config, socket, vmta=name), as_json, text)
+    show_words(ask("vmta.drain", config, socket, vmta=name), as_json, text)
 
 
+@choosing("status", *TO_CHANGE)
 def reroute(
+    *,
     to: Annotated[str, typer.Option(help="the virtual MTA or pool that shall send it")],
     queue: Annotated[str, typer.Option(help="of this queue, domain/vmta")] = "",
-    domain: Domain = "",
-    site: Site = "",
-    vmta: Vmta = "",
-    job: Job = None,
-    sender: Sender = None,
-    recipient: Recipient = "",
-    status: Status = "",
-    older_than: Older = "",
-    younger_than: Younger = "",
-    larger_than: Larger = "",
-    smaller_than: Smaller = "",
-    message: MessageId = "",
-    everything: All = False,
-    dry_run: DryRun = False,
+    chosen: Row,
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
 ) -> None:
     """Move queued recipients to another virtual MTA or pool; what is being delivered stays."""
-    chosen = filter_of(locals())
     answer = ask("messages.reroute", config, socket, to=to, queue=queue, **chosen)
     text = (
         "{would_move} recipients would go to {to}"
-        if dry_run
+        if chosen["dry_run"]
         else "{moved} recipients moved to {to}"
     )
-    _say(answer, as_json, text)
-
-
-def _say(answer: Row, as_json: bool, words: str) -> None:
-    if as_json:
-        show_json(answer)
-    else:
-        typer.echo(words.format(**answer))
-        warn_of_silent(answer)
+    show_words(answer, as_json, text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mta.cli.ask import Config, Json, Row, Socket, ask, fail, in_time, stream
+from mta.cli.ask import Config, Json, Row, Socket, ask, in_time, in_units, stream
 from mta.model.escape import escape_controls
 from mta.model.units import format_duration, parse_duration
 
@@ -26,10 +26,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """The live SMTP dialogue of its connections: `>` ours, `<` the host's. Bodies are counted, secrets left out."""
-    try:
-        for_s = parse_duration(for_)
-    except ValueError as error:
-        fail(str(error), code=2)
+    for_s = in_units(parse_duration, for_)
     with suppress(KeyboardInterrupt):
         rows = stream("trace", config, socket, what=what, for_s=for_s, limit=limit)
         _show_trace(rows, as_json)
@@ -64,10 +61,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    try:
-        pause_s = max(0.5, parse_duration(every))
-    except ValueError as error:
-        fail(str(error), code=2)
+    pause_s = max(0.5, in_units(parse_duration, every))
     # Ctrl-C ends it as it should end: quietly, the terminal as it was.
     with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         while True:
