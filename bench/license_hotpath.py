@@ -26,7 +26,7 @@ from licensing.clock import TrustedClock, read_machine
 from licensing.evaluate import evaluate
 from licensing.facts import Finding
 from licensing.guard import Delivered, Guard, GuardOptions, Surroundings
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import MIDDLE, the_facts
 from tests.support.machine_time import MachineTime
 from tests.support.vendor import Vendor

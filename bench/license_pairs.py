@@ -33,7 +33,7 @@ from bench.peers.sluice import START_S, RunningSluice, Sluice, format_config
 from bench.processes import Child, free_port, wait_for_banner
 from bench.results import Run
 from bench.throughput import describe, run_once
-from licensing.model import Kind, LeaseTerms, License
+from licensing.model.license import Kind, LeaseTerms, License
 from tests.support.vendor import Vendor
 from tests.support.vendored import COMMAND
 

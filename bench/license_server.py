@@ -34,7 +34,8 @@ from bench.processes import RunFailed, last_words
 from bench.report import format_verdict
 from bench.results import Verdict, at_least, at_most
 from licensing.envelope import decode_closed, encode_envelope
-from licensing.model import ActivationRequest, License
+from licensing.model.activation import ActivationRequest
+from licensing.model.license import License
 from licensing.server.activating import SeatClerk
 from licensing.server.answers import Answer
 from licensing.server.book import Book, verify_license

@@ -14,19 +14,16 @@ import msgspec
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.facts import say_time
-from licensing.model import (
-    ACTIVATION,
-    ACTIVATION_REQUEST,
-    DEACTIVATION,
+from licensing.model.activation import (
     Activation,
     ActivationRequest,
     Deactivation,
     Fingerprint,
-    Kind,
-    License,
-    Refusal,
     ServerClass,
 )
+from licensing.model.bodies import Refusal
+from licensing.model.fields import ACTIVATION, ACTIVATION_REQUEST, DEACTIVATION
+from licensing.model.license import Kind, License
 from licensing.trust import Opened
 from licensing.wire import MAX_ANSWER_BYTES, Answer, NodeIdentity, Wire
 

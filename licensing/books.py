@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from licensing.clock import ClockState
-from licensing.model import Pool, Role
+from licensing.model.activation import Role
+from licensing.model.usage import Pool
 
 
 class HeldLease(msgspec.Struct, kw_only=True):

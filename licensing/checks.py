@@ -5,7 +5,7 @@ from pathlib import Path
 from licensing.envelope import MAX_ENVELOPE_BYTES, parse_armour
 from licensing.errors import LicenseError
 from licensing.files import read_bounded
-from licensing.model import License
+from licensing.model.license import License
 from licensing.trust import Trust
 
 

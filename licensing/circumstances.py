@@ -5,7 +5,8 @@ import hmac
 
 from licensing.fingerprint import Match, match
 from licensing.installation import Installation
-from licensing.model import Activation, License
+from licensing.model.activation import Activation
+from licensing.model.license import License
 from licensing.reporter import Circumstances
 
 

@@ -23,15 +23,11 @@ from licensing.gifts import Gifts
 from licensing.heartbeats import Heartbeats
 from licensing.installation import LEDGER_CHAIN, LEDGER_MISSING, Installation, write_anchor
 from licensing.lease import Allowance
-from licensing.model import (
-    ACTIVATION,
-    Activation,
-    BatchAnswers,
-    License,
-    Notice,
-    UsageAck,
-    UsageReport,
-)
+from licensing.model.activation import Activation
+from licensing.model.bodies import BatchAnswers
+from licensing.model.fields import ACTIVATION
+from licensing.model.license import License
+from licensing.model.usage import Notice, UsageAck, UsageReport
 from licensing.newer_roots import NewerRoots
 from licensing.rekey import rekey
 from licensing.reporter import Circumstances, Outcome, Reporter, carry_over

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Remark, Stamp, State
 from licensing.facts import ALTERED, Facts, Held
-from licensing.model import CONNECTIONS_PER_STANDARD_LICENCE, Kind
+from licensing.model.license import CONNECTIONS_PER_STANDARD_LICENCE, Kind
 from licensing.remarks import unreadable
 from licensing.rules import (
     RANK,

@@ -7,12 +7,8 @@ The guard gathers them (store, ledger, reporter), `evaluate` judges them. All ti
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from licensing.model import (
-    CONNECTIONS_PER_STANDARD_LICENCE,
-    Activation,
-    License,
-    Role,
-)
+from licensing.model.activation import Activation, Role
+from licensing.model.license import CONNECTIONS_PER_STANDARD_LICENCE, License
 
 DAY_S = 86_400.0
 SATURDAY = 5  # datetime.weekday()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from licensing.model import Fingerprint
+from licensing.model.activation import Fingerprint
 
 MAX_COMPONENT_BYTES = 4096
 HEX_LENGTH = 32  # 16 bytes

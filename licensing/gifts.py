@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from licensing.envelope import format_armour
 from licensing.installation import Installation
-from licensing.model import UsageAck
+from licensing.model.usage import UsageAck
 
 
 class Gifts:

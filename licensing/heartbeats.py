@@ -18,7 +18,8 @@ from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.installation import Installation
 from licensing.ledger import Outgoing
 from licensing.ledger_file import LedgerError
-from licensing.model import Activation, Notice, UsageAck
+from licensing.model.activation import Activation
+from licensing.model.usage import Notice, UsageAck
 from licensing.reporter import Outcome, Reporter
 from licensing.seats import Seats
 from licensing.selection import Installed

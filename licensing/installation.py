@@ -23,7 +23,8 @@ from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.fingerprint import Machine, read_machine
 from licensing.ledger import Ledger, LedgerThread
 from licensing.ledger_file import DAMAGED, LedgerError
-from licensing.model import USAGE_ACK, UsageAck
+from licensing.model.fields import USAGE_ACK
+from licensing.model.usage import UsageAck
 from licensing.nodekey import NodeKey
 from licensing.selection import Group
 from licensing.store import LicenseStore

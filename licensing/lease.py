@@ -12,7 +12,8 @@ from collections import deque
 from enum import IntEnum
 
 from licensing.books import Books, HeldLease
-from licensing.model import Lease, LeaseUse, Pool, VolumeLimit, Want
+from licensing.model.license import VolumeLimit
+from licensing.model.usage import Lease, LeaseUse, Pool, Want
 
 UNREACHABLE_S = 3_600.0  # nobody has answered for so long: credit may be used
 SOFT, URGENT = 0.5, 0.1  # of what the leases held: ask with the next report, ask at once

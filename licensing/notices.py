@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 
 from licensing.entitlement import Remark
-from licensing.model import Notice as VendorNotice
+from licensing.model.usage import Notice as VendorNotice
 
 logger = structlog.get_logger()
 

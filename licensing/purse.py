@@ -6,7 +6,7 @@ After a crash nothing is given out until the journals were read: what the last r
 from licensing.books import Books, day_of
 from licensing.installation import Installation
 from licensing.lease import Allowance, DailyAllowance
-from licensing.model import License
+from licensing.model.license import License
 
 # At least so long are the journals read after a crash; still coming in, two seconds from the last; and not for ever.
 CATCH_UP_S, QUIET_S, CATCH_UP_MOST_S = 10.0, 2.0, 60.0

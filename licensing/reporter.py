@@ -21,18 +21,10 @@ from licensing.errors import LicenseError
 from licensing.lease import Allowance, Need
 from licensing.ledger import LedgerThread, Outgoing
 from licensing.ledger_file import LedgerError
-from licensing.model import (
-    REWIND_GRANT,
-    USAGE_ACK,
-    USAGE_REPORT,
-    Kind,
-    License,
-    Presented,
-    Refusal,
-    RewindGrant,
-    UsageAck,
-    UsageReport,
-)
+from licensing.model.bodies import Presented, Refusal
+from licensing.model.fields import REWIND_GRANT, USAGE_ACK, USAGE_REPORT
+from licensing.model.license import Kind, License
+from licensing.model.usage import RewindGrant, UsageAck, UsageReport
 from licensing.trust import Opened
 from licensing.wire import MAX_ANSWER_BYTES, Answer, NodeIdentity, Unreachable, Wire, backoff
 

@@ -23,7 +23,7 @@ from licensing.facts import (
     next_midnight,
     start_of_day,
 )
-from licensing.model import DevelopmentLimit, Kind
+from licensing.model.license import DevelopmentLimit, Kind
 from licensing.remarks import EXPIRY_DAYS, VOLUME_PERCENT, Words
 
 RUN_OFF_EXPIRED_S = 72 * 3_600.0

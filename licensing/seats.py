@@ -15,7 +15,8 @@ from licensing.envelope import Envelope, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.files import make_private_folder, read_private, write_atomically
 from licensing.installation import Installation
-from licensing.model import Activation, License
+from licensing.model.activation import Activation
+from licensing.model.license import License
 from licensing.selection import Installed
 from licensing.wire import SentLog, Unreachable, Wire, backoff
 

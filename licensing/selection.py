@@ -11,7 +11,8 @@ from enum import Enum, auto
 from pathlib import Path
 
 from licensing.envelope import Envelope
-from licensing.model import Kind, License, Revocation
+from licensing.model.license import Kind, License
+from licensing.model.trust import Revocation
 from licensing.trust import Opened
 
 

@@ -15,7 +15,6 @@ from threading import RLock
 
 import msgspec
 
-from licensing import model
 from licensing.envelope import (
     MAX_ENVELOPE_BYTES,
     Envelope,
@@ -34,7 +33,9 @@ from licensing.files import (
     write_atomically,
 )
 from licensing.memory import Memory
-from licensing.model import License, Revocation, Revocations
+from licensing.model.fields import REVOCATIONS
+from licensing.model.license import License
+from licensing.model.trust import Revocation, Revocations
 from licensing.selection import GROUP_OF, Installed, PassedOver, Selection, select
 from licensing.trust import MAX_ROOT_BYTES, Trust, read_chain
 
@@ -213,7 +214,7 @@ class LicenseStore:
             return self._keep_revocations(envelope)
 
     def _keep_revocations(self, envelope: Envelope) -> bool:
-        opened = self._trust.open(envelope, model.REVOCATIONS)
+        opened = self._trust.open(envelope, REVOCATIONS)
         listed = decode_closed(opened.payload, Revocations)
         if listed.number < self.revocations_number:
             raise LicenseError(
@@ -257,7 +258,7 @@ class LicenseStore:
         self._memory = self._kept_memory = decode_closed(data, Memory)
 
     def _recall_revocations(self, data: bytes) -> None:
-        opened = self._trust.open(decode_envelope(data), model.REVOCATIONS)
+        opened = self._trust.open(decode_envelope(data), REVOCATIONS)
         self._revocations = decode_closed(opened.payload, Revocations)
 
     def _revocation_of(self, license_id: str) -> Revocation | None:

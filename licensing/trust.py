@@ -23,7 +23,6 @@ from itertools import pairwise
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from licensing import model
 from licensing.envelope import (
     Envelope,
     decode_closed,
@@ -33,16 +32,18 @@ from licensing.envelope import (
     verify,
 )
 from licensing.errors import EnvelopeError, LicenseError, SignatureError, UpgradeRequired
-from licensing.model import Delegation, Kind, License, Root
+from licensing.model.fields import ACTIVATION, DELEGATION, LICENSE, REVOCATIONS, ROOT, Count, Moment
+from licensing.model.license import KNOWN_CRIT, Kind, License, check_license
+from licensing.model.trust import Delegation, Root
 
 MAX_ROOT_BYTES = 1024 * 1024  # the list of known good licences after a theft is long
 MAX_ROOTS = 64  # one a year, and room for accidents
 
 # What a role may ever sign, whatever its delegation says. A stolen online key must not make licences (3.14).
-OFFLINE_ONLY = frozenset({model.LICENSE, model.ROOT, model.DELEGATION, model.REVOCATIONS})
+OFFLINE_ONLY = frozenset({LICENSE, ROOT, DELEGATION, REVOCATIONS})
 SIGNED_BY_ROLE = {
-    "license-signing": frozenset({model.LICENSE, model.ACTIVATION}),
-    "revocation": frozenset({model.REVOCATIONS}),
+    "license-signing": frozenset({LICENSE, ACTIVATION}),
+    "revocation": frozenset({REVOCATIONS}),
 }
 
 
@@ -63,8 +64,8 @@ class _Head(msgspec.Struct, frozen=True):
     v: int = 1
     crit: tuple[str, ...] = ()
     kind: str = ""
-    issued_at: model.Moment | None = None
-    server_time: model.Count | None = None
+    issued_at: Moment | None = None
+    server_time: Count | None = None
 
 
 class Trust:
@@ -151,7 +152,7 @@ class Trust:
         opened = Opened(
             payload, envelope.payload_sha256(), key_id(key), trust.production, _moment(head)
         )
-        if payload_type == model.LICENSE:
+        if payload_type == LICENSE:
             kind = _kind_of(head, kind)
             if kind not in delegation.kinds:
                 raise LicenseError("scope", f"the key {opened.key_id} may not sign {kind} licences")
@@ -167,9 +168,9 @@ class Trust:
 
     def open_license(self, envelope: Envelope) -> tuple[License, Opened]:
         """A licence whose signature, scope and fields hold. Raises LicenseError; UpgradeRequired when we are too old for it."""
-        opened = self.open(envelope, model.LICENSE)
+        opened = self.open(envelope, LICENSE)
         found = decode_closed(opened.payload, License)
-        model.check_license(found)
+        check_license(found)
         return found, opened
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ class Trust:
         for root, end in zip(reversed(self._chain), (None, *reversed(ends)), strict=True):
             keys = {name: key for name, key in _keys(root).items() if name not in without}
             try:
-                payload, _ = verify(envelope, model.DELEGATION, keys, threshold=root.threshold)
+                payload, _ = verify(envelope, DELEGATION, keys, threshold=root.threshold)
             except SignatureError:
                 continue
             found = decode_closed(payload, Delegation)
@@ -244,7 +245,7 @@ def _kind_of(head: _Head, expected: Kind | None) -> Kind:
 
 def _read_head(payload: bytes) -> _Head:
     head = decode_closed(payload, _Head)
-    unknown = sorted(set(head.crit) - model.KNOWN_CRIT)
+    unknown = sorted(set(head.crit) - KNOWN_CRIT)
     if head.v != 1 or unknown:
         what = f"v{head.v}" if head.v != 1 else ", ".join(each[:40] for each in unknown[:5])
         raise UpgradeRequired(f"upgrade required: this version does not understand {what}")
@@ -283,7 +284,7 @@ def _keys(root: Root) -> dict[str, Ed25519PublicKey]:
 
 def _read_root(envelope: Envelope) -> Root:
     """Not believed yet: which keys must have signed it stands in it."""
-    if envelope.payload_type != model.ROOT:
+    if envelope.payload_type != ROOT:
         raise SignatureError(f"a {envelope.payload_type} stands where a root belongs")
     root = decode_closed(envelope.payload_bytes(), Root)
     if root.threshold > len(_keys(root)):
@@ -293,7 +294,7 @@ def _read_root(envelope: Envelope) -> Root:
 
 def _signed_by(root: Root, envelope: Envelope, without: Iterable[str] = ()) -> None:
     keys = {name: key for name, key in _keys(root).items() if name not in set(without)}
-    verify(envelope, model.ROOT, keys, threshold=root.threshold)
+    verify(envelope, ROOT, keys, threshold=root.threshold)
 
 
 def _check_succession(held: Root, following: Root, envelope: Envelope) -> None:

@@ -11,7 +11,7 @@ from licensing.answers import describe_sent, describe_usage
 from licensing.contact import Contact
 from licensing.envelope import decode_envelope, parse_armour
 from licensing.installation import Installation
-from licensing.model import ACTIVATION
+from licensing.model.fields import ACTIVATION
 
 
 class Verbs(ABC):

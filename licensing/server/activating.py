@@ -3,7 +3,9 @@
 import msgspec
 from msgspec.structs import replace
 
-from licensing.model import ACTIVATION, Activation, ActivationRequest, Deactivation, License
+from licensing.model.activation import Activation, ActivationRequest, Deactivation
+from licensing.model.fields import ACTIVATION
+from licensing.model.license import License
 from licensing.server import leasing, reports, seats
 from licensing.server.answers import Answer, refuse
 from licensing.server.desk import Desk, note

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from licensing.model import Refusal, SeatTaken
+from licensing.model.bodies import Refusal, SeatTaken
 
 
 @dataclass(frozen=True, slots=True)

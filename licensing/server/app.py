@@ -26,23 +26,16 @@ from licensing.envelope import (
     verify,
 )
 from licensing.errors import EnvelopeError, LicenseError
-from licensing.model import (
+from licensing.model.activation import ActivationRequest, Deactivation, LicenseQuery
+from licensing.model.bodies import BatchAnswer, BatchAnswers, Presented, Refusal, ReportBatch
+from licensing.model.fields import (
     ACTIVATION_REQUEST,
     DEACTIVATION,
     LICENSE_QUERY,
     USAGE_ACK,
     USAGE_REPORT,
-    ActivationRequest,
-    BatchAnswer,
-    BatchAnswers,
-    Deactivation,
-    LicenseQuery,
-    Presented,
-    Refusal,
-    ReportBatch,
-    UsageAck,
-    UsageReport,
 )
+from licensing.model.usage import UsageAck, UsageReport
 from licensing.nodekey import node_id
 from licensing.server import rates
 from licensing.server.activating import SeatClerk, unknown_license

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from licensing.envelope import Envelope, decode_closed, decode_envelope
 from licensing.errors import LicenseError
-from licensing.model import REVOCATIONS, License, Revocations
+from licensing.model.fields import REVOCATIONS
+from licensing.model.license import License
+from licensing.model.trust import Revocations
 from licensing.server.rows import LicenseRow
 from licensing.trust import Trust
 

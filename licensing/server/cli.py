@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from licensing.errors import LicenseError
-from licensing.model import REVOCATIONS
+from licensing.model.fields import REVOCATIONS
 from licensing.server.admin_client import AdminClient
 from licensing.server.post import Smarthost
 from licensing.server.roles import Roles

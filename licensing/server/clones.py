@@ -10,7 +10,8 @@ import msgspec
 
 from licensing.envelope import decode_envelope
 from licensing.facts import business_days_after
-from licensing.model import License, Notice, UsageReport
+from licensing.model.license import License
+from licensing.model.usage import Notice, UsageReport
 from licensing.server.desk import note
 from licensing.server.rows import ActivationRow
 from licensing.server.store import Store

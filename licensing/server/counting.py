@@ -10,19 +10,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from licensing.errors import LicenseError
-from licensing.model import (
-    REWIND_GRANT,
-    USAGE_ACK,
-    Acked,
-    Closed,
-    License,
-    Notice,
-    Pool,
-    RewindGrant,
-    UsageAck,
-    UsageReport,
-    VolumeLimit,
-)
+from licensing.model.fields import REWIND_GRANT, USAGE_ACK
+from licensing.model.license import License, VolumeLimit
+from licensing.model.usage import Acked, Closed, Notice, Pool, RewindGrant, UsageAck, UsageReport
 from licensing.server import clones, leasing, reports, seats
 from licensing.server import pool as pool_rules
 from licensing.server.answers import Answer, refuse

@@ -9,7 +9,8 @@ from datetime import date
 from msgspec.structs import replace
 
 from licensing.ids import new_id
-from licensing.model import Lease, LeaseUse, License, VolumeLimit, Want
+from licensing.model.license import License, VolumeLimit
+from licensing.model.usage import Lease, LeaseUse, Want
 from licensing.server import pool as rules
 from licensing.server.rows import ActivationRow, LeaseRow, PoolRow
 from licensing.server.store import Store

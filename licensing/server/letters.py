@@ -7,7 +7,7 @@ in the books from then on, sent or not, and is never written again. How letters 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from licensing.model import License
+from licensing.model.license import License
 from licensing.remarks import EXPIRY_DAYS, VOLUME_PERCENT
 from licensing.server.desk import Desk
 from licensing.server.pool import day_at, period_at

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from licensing.model import LeaseTerms, VolumeLimit, Want
+from licensing.model.license import LeaseTerms, VolumeLimit
+from licensing.model.usage import Want
 from licensing.server.rows import LeaseRow, PoolRow
 
 MAX_OPEN_LEASES = 2

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from licensing.errors import LicenseError
-from licensing.model import Acked, UsageReport
+from licensing.model.usage import Acked, UsageReport
 from licensing.server.rows import EpochRow
 
 Reason = Literal["REWIND", "FORK", "EPOCH"]

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from licensing.model import (
-    ActivationRequest,
-    Kind,
-    License,
-    Limitation,
-    SeatTaken,
-    UsageReport,
-)
+from licensing.model.activation import ActivationRequest
+from licensing.model.bodies import SeatTaken
+from licensing.model.license import Kind, License, Limitation
+from licensing.model.usage import UsageReport
 from licensing.server.rows import ActivationRow
 
 VALID_S = 35 * 86_400  # what an activation lasts beyond the last contact

@@ -25,13 +25,8 @@ from licensing.envelope import (
     raw_key,
 )
 from licensing.errors import LicenseError
-from licensing.model import (
-    ACTIVATION,
-    LICENSE,
-    REWIND_GRANT,
-    USAGE_ACK,
-    Delegation,
-)
+from licensing.model.fields import ACTIVATION, LICENSE, REWIND_GRANT, USAGE_ACK
+from licensing.model.trust import Delegation
 
 MAX_ROOTS_BYTES = 8 * 1024  # beside every answer; longer ones are fetched (`/v1/trust/N.root.json`)
 MUST_SIGN = (ACTIVATION, USAGE_ACK, REWIND_GRANT)

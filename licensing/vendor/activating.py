@@ -8,11 +8,12 @@ import base64
 import secrets
 from datetime import datetime, timedelta
 
-from licensing import model
 from licensing.envelope import Envelope, decode_closed, decode_envelope, parse_armour, verify
 from licensing.errors import LicenseError, SignatureError
 from licensing.ids import new_id
-from licensing.model import Activation, ActivationRequest, Kind, License
+from licensing.model.activation import Activation, ActivationRequest
+from licensing.model.fields import ACTIVATION, ACTIVATION_REQUEST
+from licensing.model.license import Kind, License
 from licensing.nodekey import node_id
 from licensing.trust import read_key
 from licensing.vendor.ceremony import complete_chain
@@ -25,11 +26,11 @@ VOLUME_DAYS = timedelta(days=35)  # then a volume node must have been heard of a
 def read_request(data: bytes) -> tuple[ActivationRequest, Envelope]:
     """A request that its own node key has signed. Raises LicenseError."""
     envelope = decode_envelope(data) if data.lstrip()[:1] == b"{" else parse_armour(data)
-    if envelope.payload_type != model.ACTIVATION_REQUEST:
+    if envelope.payload_type != ACTIVATION_REQUEST:
         raise SignatureError(f"this is a {envelope.payload_type}, not a request for activation")
     request = decode_closed(envelope.payload_bytes(), ActivationRequest)
     key = read_key(request.node_pub)
-    verify(envelope, model.ACTIVATION_REQUEST, {"node": key})
+    verify(envelope, ACTIVATION_REQUEST, {"node": key})
     return request, envelope
 
 
@@ -55,8 +56,8 @@ def activate_offline(folder: VendorFolder, signer: Signer, data: bytes, now: dat
         server_time=int(now.timestamp()),
         in_reply_to=envelope.payload_sha256(),
     )
-    signed = signer.sign(folder, model.ACTIVATION, activation)
-    opened = complete_chain(folder).open(signed, model.ACTIVATION, kind=found.kind)
+    signed = signer.sign(folder, ACTIVATION, activation)
+    opened = complete_chain(folder).open(signed, ACTIVATION, kind=found.kind)
     folder.put_activated(
         Activated(
             at=now.timestamp(),

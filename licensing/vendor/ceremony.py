@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from licensing import model
 from licensing.envelope import Envelope, decode_closed, key_id, sign, verify
 from licensing.errors import LicenseError
-from licensing.model import Delegation, Kind, Root
+from licensing.model.fields import ACTIVATION, DELEGATION, REWIND_GRANT, ROOT, USAGE_ACK
+from licensing.model.license import Kind
+from licensing.model.trust import Delegation, Root
 from licensing.trust import SIGNED_BY_ROLE, Trust, read_key
 from licensing.vendor.folder import Activated, Issued, VendorFolder
 
@@ -25,7 +26,7 @@ YEAR = timedelta(days=365)
 # What each role is given. A role's own limits (trust.SIGNED_BY_ROLE) hold whatever stands in a delegation.
 SCOPES = {
     "license-signing": tuple(sorted(SIGNED_BY_ROLE["license-signing"])),
-    "server-online": (model.ACTIVATION, model.USAGE_ACK, model.REWIND_GRANT),
+    "server-online": (ACTIVATION, USAGE_ACK, REWIND_GRANT),
     "revocation": tuple(sorted(SIGNED_BY_ROLE["revocation"])),
 }
 # How long a key of each role serves (3.14).
@@ -95,7 +96,7 @@ def _draft(root: Root) -> Envelope:
         mistakes.append("it expires after it is issued")
     if mistakes:
         raise LicenseError("root", "; ".join(mistakes))
-    return sign(model.ROOT, msgspec.json.encode(root), [])
+    return sign(ROOT, msgspec.json.encode(root), [])
 
 
 def delegation(
@@ -121,7 +122,7 @@ def delegation(
         not_after=not_after,
         issued_at=now,
     )
-    return sign(model.DELEGATION, msgspec.json.encode(given), [])
+    return sign(DELEGATION, msgspec.json.encode(given), [])
 
 
 # -- signing ------------------------------------------------------------------------------------------

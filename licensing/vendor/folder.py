@@ -20,7 +20,6 @@ from typing import TypeVar
 
 import msgspec
 
-from licensing import model
 from licensing.envelope import (
     Envelope,
     decode_closed,
@@ -37,7 +36,8 @@ from licensing.files import (
     sync_folder,
     write_atomically,
 )
-from licensing.model import License
+from licensing.model.license import License
+from licensing.model.trust import Revocations
 from licensing.trust import MAX_ROOT_BYTES, MAX_ROOTS, Trust
 
 MAX_LOG_BYTES = 256 * 1024 * 1024
@@ -184,13 +184,13 @@ class VendorFolder:
 
     # -- revocations ----------------------------------------------------------------------------------
 
-    def revocations(self) -> model.Revocations | None:
+    def revocations(self) -> Revocations | None:
         """The newest list, or None."""
         try:
             data = read_bounded(self.path / "revocations.json", MAX_FILE_BYTES)
         except FileNotFoundError:
             return None
-        return decode_closed(decode_envelope(data).payload_bytes(), model.Revocations)
+        return decode_closed(decode_envelope(data).payload_bytes(), Revocations)
 
     def put_revocations(self, envelope: Envelope) -> None:
         """Write the newest list."""

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from licensing import model
 from licensing.envelope import Envelope, decode_envelope, key_id, parse_armour
 from licensing.errors import LicenseError
 from licensing.files import read_bounded
+from licensing.model.fields import ACTIVATION_REQUEST, LICENSE, ROOT
 from licensing.trust import MAX_ROOT_BYTES, Trust, read_key
 from licensing.vendor.activating import read_request
 from licensing.vendor.ceremony import read_delegation
@@ -48,13 +48,13 @@ def inspect_command(
 def _verdict(envelope: Envelope, data: bytes, root: Path | None, folder: Path) -> str | None:
     """Why it is not believed, or None."""
     try:
-        if envelope.payload_type == model.ACTIVATION_REQUEST:
+        if envelope.payload_type == ACTIVATION_REQUEST:
             read_request(data)
             return None
         trust = _trust(root, folder)
-        if envelope.payload_type == model.LICENSE:
+        if envelope.payload_type == LICENSE:
             trust.open_license(envelope)
-        elif envelope.payload_type == model.ROOT:
+        elif envelope.payload_type == ROOT:
             trust.advance([*envelope.roots, envelope])
         else:
             trust.open(envelope, envelope.payload_type)

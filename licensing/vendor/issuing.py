@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from licensing import model
 from licensing.envelope import (
     MAX_ENVELOPE_BYTES,
     Envelope,
@@ -21,7 +20,8 @@ from licensing.envelope import (
 )
 from licensing.errors import LicenseError
 from licensing.ids import new_id
-from licensing.model import License, check_license
+from licensing.model.fields import LICENSE
+from licensing.model.license import License, check_license
 from licensing.trust import Opened
 from licensing.vendor.ceremony import complete_chain
 from licensing.vendor.folder import Issued, VendorFolder
@@ -134,7 +134,7 @@ def _revise(
 
 def _put(folder: VendorFolder, signer: Signer, found: License) -> Envelope:
     checked(found)
-    envelope = signer.sign(folder, model.LICENSE, found)
+    envelope = signer.sign(folder, LICENSE, found)
     _, opened = open_issued(folder, envelope)
     line = Issued(
         at=found.issued_at.timestamp(),

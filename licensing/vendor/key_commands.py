@@ -8,7 +8,7 @@ import typer
 
 from licensing.envelope import key_id
 from licensing.errors import LicenseError
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.trust import read_key
 from licensing.vendor import ceremony
 from licensing.vendor.folder import VendorFolder

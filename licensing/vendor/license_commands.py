@@ -9,7 +9,7 @@ import typer
 from licensing.envelope import Envelope
 from licensing.errors import LicenseError
 from licensing.files import read_bounded
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.vendor.activating import activate_offline, release
 from licensing.vendor.folder import MAX_FILE_BYTES, VendorFolder
 from licensing.vendor.issuing import issue, open_issued, renew, upgrade

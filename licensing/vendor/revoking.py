@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from licensing import model
 from licensing.envelope import Envelope, decode_closed
 from licensing.errors import LicenseError
-from licensing.model import Revocation, Revocations
+from licensing.model.fields import REVOCATIONS
+from licensing.model.trust import Revocation, Revocations
 from licensing.vendor.ceremony import complete_chain
 from licensing.vendor.folder import VendorFolder
 from licensing.vendor.issuing import Signer
@@ -39,8 +39,8 @@ def revoke(
     listed = Revocations(
         number=before.number + 1 if before else 1, issued_at=now, revoked=(*others, new)
     )
-    envelope = signer.sign(folder, model.REVOCATIONS, listed)
-    opened = complete_chain(folder).open(envelope, model.REVOCATIONS)
+    envelope = signer.sign(folder, REVOCATIONS, listed)
+    opened = complete_chain(folder).open(envelope, REVOCATIONS)
     decode_closed(opened.payload, Revocations)  # as a customer's machine reads it
     folder.put_revocations(envelope)
     return envelope

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from licensing.model import (
+from licensing.model.license import (
     CONNECTIONS_PER_STANDARD_LICENCE,
     LIMITATION_OF,
     Binding,

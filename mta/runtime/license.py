@@ -15,7 +15,7 @@ from licensing.errors import LicenseError
 from licensing.guard import Guard as LicensingGuard
 from licensing.guard import GuardOptions, Surroundings
 from licensing.installation import AlreadyRunning, load_trust
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.options import SendMail
 from mta import __version__
 from mta.config.load import Settings

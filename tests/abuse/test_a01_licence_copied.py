@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from licensing.model import Kind, Refusal
+from licensing.model.bodies import Refusal
+from licensing.model.license import Kind
 from tests.support.licence_office import Twin
 from tests.support.licence_wire import a_wire
 from tests.support.vendor import Vendor

@@ -1,6 +1,7 @@
 """A2: a whole machine is cloned, with key and state; both report."""
 
-from licensing.model import Kind, UsageAck
+from licensing.model.license import Kind
+from licensing.model.usage import UsageAck
 from licensing.server.answers import Answer
 from tests.support.licence_office import Office, Twin, a_volume, grant_of, opened
 from tests.support.vendor import Vendor

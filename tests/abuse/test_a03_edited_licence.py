@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from licensing import model
 from licensing.envelope import Envelope, format_armour, sign
 from licensing.errors import LicenseError
-from licensing.model import Kind, License
+from licensing.model.fields import LICENSE
+from licensing.model.license import Kind, License
 from licensing.store import LicenseStore, file_name
 from tests.support.vendor import ENDS, STARTS, Vendor
 
@@ -30,7 +30,7 @@ EDITS: dict[str, Callable[[License], License]] = {
 def _edited(envelope: Envelope, edit: Callable[[License], License]) -> bytes:
     """The payload changed, the signature left as it was."""
     found = msgspec.json.decode(envelope.payload_bytes(), type=License)
-    other = sign(model.LICENSE, msgspec.json.encode(edit(found)), [])
+    other = sign(LICENSE, msgspec.json.encode(edit(found)), [])
     return format_armour(msgspec.structs.replace(envelope, payload=other.payload)).encode()
 
 

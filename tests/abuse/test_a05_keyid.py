@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from licensing import model
 from licensing.envelope import Envelope, sign
 from licensing.errors import SignatureError
-from licensing.model import Kind
+from licensing.model.fields import LICENSE
+from licensing.model.license import Kind
 from tests.support.vendor import Vendor
 
 
@@ -27,7 +27,7 @@ def test_a05_a_good_signature_is_good_under_any_key_id(name: str) -> None:
 def test_a05_a_wrong_key_is_refused_under_a_good_key_id() -> None:
     vendor = Vendor()
     forged = sign(
-        model.LICENSE,
+        LICENSE,
         msgspec.json.encode(vendor.license(Kind.VOLUME)),
         [Ed25519PrivateKey.generate()],
         delegation=vendor.delegations["license-signing"],

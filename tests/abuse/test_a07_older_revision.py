@@ -9,7 +9,7 @@ import pytest
 
 from licensing.envelope import format_armour
 from licensing.errors import LicenseError
-from licensing.model import Kind, License
+from licensing.model.license import Kind, License
 from licensing.store import LicenseStore, file_name
 from tests.support.vendor import ENDS, STARTS, Vendor
 

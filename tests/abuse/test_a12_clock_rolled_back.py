@@ -4,7 +4,7 @@ from licensing.clock import TrustedClock
 from licensing.entitlement import State
 from licensing.evaluate import evaluate
 from licensing.facts import Facts, Finding
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import EXPIRES, TERMINATES, the_facts
 from tests.support.machine_time import MachineTime
 

@@ -6,7 +6,7 @@ from licensing.clock import STEP_S, TrustedClock
 from licensing.entitlement import State
 from licensing.evaluate import evaluate
 from licensing.facts import VolumeUse
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import MIDDLE, WITH_ENGINE, the_facts
 from tests.support.machine_time import MachineTime
 

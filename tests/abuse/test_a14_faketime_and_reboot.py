@@ -10,7 +10,7 @@ from licensing.clock import TrustedClock
 from licensing.entitlement import State
 from licensing.envelope import decode_envelope, encode_envelope
 from licensing.evaluate import evaluate
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.license_facts import TERMINATES, the_facts
 from tests.support.machine_time import MachineTime

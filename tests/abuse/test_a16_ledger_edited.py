@@ -7,7 +7,7 @@ import pytest
 
 from licensing.entitlement import State
 from licensing.guard import Delivered
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from licensing.entitlement import State
 from licensing.envelope import decode_envelope, encode_envelope
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from licensing.guard import Delivered
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from licensing.checks import installed_licenses
-from licensing.model import Kind
+from licensing.model.license import Kind
 from mta.config.load import load
 from mta.control.protocol import ControlError
 from mta.model.errors import ConfigError

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from licensing.guard import Delivered
-from licensing.model import Kind, Presented
+from licensing.model.bodies import Presented
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard, passes

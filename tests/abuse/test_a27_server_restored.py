@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from licensing.envelope import Envelope, decode_envelope
-from licensing.model import Presented
+from licensing.model.bodies import Presented
 from licensing.server.serve import FENCE_JUMP
 from tests.support.licence_office import Office, Twin, a_volume, grant_of
 from tests.support.licence_wire import WallClock, Wire, a_wire

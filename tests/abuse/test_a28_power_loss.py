@@ -15,7 +15,7 @@ from licensing.books import AckedFigures, Books, Times
 from licensing.chain import genesis
 from licensing.ledger import Ledger
 from licensing.meter import Delivered, Meter
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.counting_node import Journal, a_counting_guard, catch_up
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MOMENT

@@ -1,6 +1,6 @@
 """A34: one seat is passed around among five servers."""
 
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.server.answers import Answer
 from tests.support.licence_office import DAY_S, Office, Twin
 from tests.support.vendor import Vendor

@@ -9,7 +9,7 @@ import pytest
 from licensing.entitlement import Injection, State
 from licensing.evaluate import evaluate
 from licensing.facts import Facts
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import EXPIRES, TERMINATES, WITH_ENGINE, activated, held, the_facts
 
 ENDS = TERMINATES.timestamp() + 1

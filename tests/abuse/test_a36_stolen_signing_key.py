@@ -8,7 +8,7 @@ import pytest
 
 from licensing.envelope import Envelope, format_armour
 from licensing.errors import LicenseError
-from licensing.model import Kind, License
+from licensing.model.license import Kind, License
 from licensing.store import LicenseStore
 from tests.support.vendor import ISSUED, STARTS, Vendor
 

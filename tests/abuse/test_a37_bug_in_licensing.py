@@ -12,7 +12,7 @@ from licensing.entitlement import UNLICENSED, Entitlement, State
 from licensing.evaluate import evaluate
 from licensing.facts import Facts, VolumeUse
 from licensing.guard import Guard, GuardOptions, Surroundings
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import MIDDLE, SERVERS, the_facts
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, MACHINE

@@ -20,7 +20,8 @@ import msgspec
 import pytest
 
 from licensing.envelope import decode_envelope, format_armour
-from licensing.model import ACTIVATION_REQUEST, USAGE_REPORT, License
+from licensing.model.fields import ACTIVATION_REQUEST, USAGE_REPORT
+from licensing.model.license import License
 from mta.control.protocol import ControlError
 from mta.lab.tempers import Moment, Temper
 from tests.scenario.stage import Stage, Witness, wait_until

@@ -8,7 +8,9 @@ import pytest
 import licensing.remarks
 from licensing.entitlement import Entitlement, Injection, Remark, State
 from licensing.facts import BORNE, CURED
-from licensing.model import ActivationRequest, Deactivation, Kind, UsageReport
+from licensing.model.activation import ActivationRequest, Deactivation
+from licensing.model.license import Kind
+from licensing.model.usage import UsageReport
 from licensing.remarks import EXPIRY_DAYS, VOLUME_PERCENT
 from mta.cli.reference import render_cli
 

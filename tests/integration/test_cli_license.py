@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.integration.test_license_daemon import TERM, plain_daemon
 from tests.scenario.stage import Letter, Stage, hand_in, wait_until
 from tests.support.cli import Cli

@@ -8,7 +8,7 @@ import msgspec
 from licensing.entitlement import State
 from licensing.envelope import format_armour
 from licensing.guard import Delivered, Guard
-from licensing.model import License, Limits
+from licensing.model.license import License, Limits
 from tests.support.licence_office import a_volume, renewed
 from tests.support.licence_wire import WallClock, Wire, a_wire
 from tests.support.machine_time import MachineTime

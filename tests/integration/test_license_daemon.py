@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from licensing.model import Kind
+from licensing.model.license import Kind
 from mta.control.protocol import ControlError
 from tests.scenario.stage import Letter, Stage, hand_in, kinds, wait_until
 from tests.support.cli import Cli

@@ -18,14 +18,11 @@ from licensing.errors import LicenseError
 from licensing.lease import Allowance
 from licensing.ledger import Ledger, LedgerThread
 from licensing.meter import Delivered, Meter
-from licensing.model import (
-    ACTIVATION_REQUEST,
-    Activation,
-    ActivationRequest,
-    License,
-    Presented,
-    UsageAck,
-)
+from licensing.model.activation import Activation, ActivationRequest
+from licensing.model.bodies import Presented
+from licensing.model.fields import ACTIVATION_REQUEST
+from licensing.model.license import License
+from licensing.model.usage import UsageAck
 from licensing.nodekey import NodeKey
 from licensing.reporter import Circumstances, Reporter
 from licensing.wire import Answer, Unreachable

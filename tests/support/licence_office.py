@@ -15,23 +15,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
-from licensing.model import (
-    ACTIVATION_REQUEST,
-    DEACTIVATION,
-    REWIND_GRANT,
-    USAGE_REPORT,
-    Activation,
-    ActivationRequest,
-    Deactivation,
-    Kind,
-    LeaseUse,
-    License,
-    RewindGrant,
-    UsageAck,
-    UsageReport,
-    VolumeLimit,
-    Want,
-)
+from licensing.model.activation import Activation, ActivationRequest, Deactivation
+from licensing.model.fields import ACTIVATION_REQUEST, DEACTIVATION, REWIND_GRANT, USAGE_REPORT
+from licensing.model.license import Kind, License, VolumeLimit
+from licensing.model.usage import LeaseUse, RewindGrant, UsageAck, UsageReport, Want
 from licensing.nodekey import NodeKey, node_id
 from licensing.server.activating import SeatClerk
 from licensing.server.answers import Answer

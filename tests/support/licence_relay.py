@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from licensing.envelope import encode_envelope
-from licensing.model import License
+from licensing.model.license import License
 from licensing.server.book import verify_license
 from licensing.server.rows import LicenseRow
 from licensing.server.serve import Running, ServeOptions, serving

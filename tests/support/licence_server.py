@@ -12,10 +12,19 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from licensing import model
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope, verify
 from licensing.errors import LicenseError
 from licensing.ids import new_id
+from licensing.model.activation import Activation, ActivationRequest
+from licensing.model.bodies import Presented, Refusal
+from licensing.model.fields import (
+    ACTIVATION,
+    ACTIVATION_REQUEST,
+    REWIND_GRANT,
+    USAGE_ACK,
+    USAGE_REPORT,
+)
+from licensing.model.usage import Acked, Closed, Lease, Pool, RewindGrant, UsageAck, UsageReport
 from licensing.nodekey import node_id
 from licensing.trust import read_key
 from tests.support.machine_time import MOMENT
@@ -26,7 +35,7 @@ from tests.support.vendor import Vendor
 class NodeRow:
     """What the server knows of one activation."""
 
-    activation: model.Activation
+    activation: Activation
     key: Any
     epoch: int = 1
     seq: int = 0
@@ -54,8 +63,8 @@ class LicenceServer:
         self.roots_asked: list[int] = []
         self.is_down = False
         self.requests: list[tuple[str, bytes]] = []
-        self.reports: list[model.UsageReport] = []
-        self.refusal: model.Refusal | None = None
+        self.reports: list[UsageReport] = []
+        self.refusal: Refusal | None = None
         self.next_report_s = 60
         self.now = lambda: MOMENT  # a test that lets time pass puts its own clock here
         self.forger = Vendor()
@@ -109,13 +118,13 @@ class LicenceServer:
 
     def activate(self, envelope: Envelope) -> Envelope:
         """What the portal does with a request carried by hand, too."""
-        asked = decode_closed(envelope.payload_bytes(), model.ActivationRequest)
+        asked = decode_closed(envelope.payload_bytes(), ActivationRequest)
         key = read_key(asked.node_pub)
-        verify(envelope, model.ACTIVATION_REQUEST, {"": key})
+        verify(envelope, ACTIVATION_REQUEST, {"": key})
         node = node_id(key.public_bytes_raw())
         rows = (each for each in self.rows.values() if each.activation.node_id == node)
         row = next((each for each in rows if each.activation.license_id == asked.license_id), None)
-        activation = model.Activation(
+        activation = Activation(
             activation_id=row.activation.activation_id if row else new_id("A", self.now()),
             license_id=asked.license_id,
             node_id=node,
@@ -130,7 +139,7 @@ class LicenceServer:
         )
         if row is None:
             self.rows[activation.activation_id] = NodeRow(activation, key)
-        return self.vendor.sign(model.ACTIVATION, activation)
+        return self.vendor.sign(ACTIVATION, activation)
 
     async def _release(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -154,13 +163,13 @@ class LicenceServer:
         try:
             envelope = decode_envelope(body)
         except LicenseError:
-            both = decode_closed(body, model.Presented)
+            both = decode_closed(body, Presented)
             envelope, presented = both.report, both.last_ack
-        report = decode_closed(envelope.payload_bytes(), model.UsageReport)
+        report = decode_closed(envelope.payload_bytes(), UsageReport)
         row = self.rows.get(report.activation_id)
         if row is None:
-            return _refused(401, model.Refusal(error="unknown_node", text="activate first"))
-        verify(envelope, model.USAGE_REPORT, {"": row.key})
+            return _refused(401, Refusal(error="unknown_node", text="activate first"))
+        verify(envelope, USAGE_REPORT, {"": row.key})
         sha256 = envelope.payload_sha256()
         if row.last[0] == sha256:
             return web.Response(body=row.last[1])
@@ -172,7 +181,7 @@ class LicenceServer:
 
     # -- within ---------------------------------------------------------------------------------------
 
-    def _why_not(self, row: NodeRow, report: model.UsageReport) -> str | None:
+    def _why_not(self, row: NodeRow, report: UsageReport) -> str | None:
         if report.epoch > row.epoch:
             return None if row.grants.get(report.epoch) == report.token else "EPOCH"
         if report.epoch < row.epoch or report.seq < row.seq:
@@ -182,13 +191,13 @@ class LicenceServer:
         return "REWIND" if report.token != row.token or (report.cum or 0) < row.cum else None
 
     def _catch_up(self, row: NodeRow, presented: Envelope) -> None:
-        opened = self.vendor.trust.open(presented, model.USAGE_ACK)
-        ack = decode_closed(opened.payload, model.UsageAck)
+        opened = self.vendor.trust.open(presented, USAGE_ACK)
+        ack = decode_closed(opened.payload, UsageAck)
         if (ack.ack.epoch, ack.ack.seq) > (row.epoch, row.seq):
             row.epoch, row.seq, row.cum = ack.ack.epoch, ack.ack.seq, ack.ack.cum or 0
             row.token = ack.token
 
-    def _count(self, row: NodeRow, report: model.UsageReport, sha256: str) -> web.Response:
+    def _count(self, row: NodeRow, report: UsageReport, sha256: str) -> web.Response:
         self.reports.append(report)
         if report.epoch > row.epoch:
             row.closed += row.cum
@@ -199,11 +208,11 @@ class LicenceServer:
         for use in report.leases or ():
             if use.id in row.leases:
                 row.leases[use.id] = (row.leases[use.id][0], use.used)
-        ack = model.UsageAck(
+        ack = UsageAck(
             in_reply_to=sha256,
             activation_id=report.activation_id,
             server_time=int(self.now()),
-            ack=model.Acked(epoch=report.epoch, seq=report.seq, cum=report.cum, head=report.head),
+            ack=Acked(epoch=report.epoch, seq=report.seq, cum=report.cum, head=report.head),
             token=row.token,
             activation_until=int(self.now() + 35 * 86_400),
             leases=self._cut(row, report),
@@ -211,11 +220,11 @@ class LicenceServer:
             next_report_s=self.next_report_s,
             **self.ack_extra,
         )
-        data = encode_envelope(self.vendor.sign(model.USAGE_ACK, ack))
+        data = encode_envelope(self.vendor.sign(USAGE_ACK, ack))
         row.last = (sha256, data)
         return web.Response(body=data)
 
-    def _cut(self, row: NodeRow, report: model.UsageReport) -> tuple[model.Lease, ...]:
+    def _cut(self, row: NodeRow, report: UsageReport) -> tuple[Lease, ...]:
         free = self.quota - self.total - self._outstanding()
         emails = min(self.block, free)
         if report.want is None or emails <= 0:
@@ -223,7 +232,7 @@ class LicenceServer:
         name = f"ls_{row.activation.activation_id[-6:]}_{report.epoch}_{report.seq}"
         row.leases[name] = (emails, 0)
         return (
-            model.Lease(
+            Lease(
                 id=name,
                 fence=report.epoch * 1_000 + report.seq,
                 period="2026-11",
@@ -237,10 +246,10 @@ class LicenceServer:
             emails - used for row in self.rows.values() for emails, used in row.leases.values()
         )
 
-    def _pool(self) -> model.Pool:
+    def _pool(self) -> Pool:
         free = max(0, self.quota - self.total - self._outstanding())
         nodes = max(1, len(self.rows))
-        return model.Pool(
+        return Pool(
             period="2026-11",
             quota=self.quota,
             used=self.total,
@@ -253,15 +262,15 @@ class LicenceServer:
         row.granted = max(row.granted, row.epoch) + 1
         token = f"g{row.granted}"
         row.grants[row.granted] = token
-        grant = model.RewindGrant(
+        grant = RewindGrant(
             in_reply_to=sha256,
             server_time=int(self.now()),
             reason=reason,
             new_epoch=row.granted,
-            closed=model.Closed(epoch=row.epoch, seq=row.seq, cum=row.cum),
+            closed=Closed(epoch=row.epoch, seq=row.seq, cum=row.cum),
             token=token,
         )
-        envelope = self.vendor.sign(model.REWIND_GRANT, grant)
+        envelope = self.vendor.sign(REWIND_GRANT, grant)
         return web.Response(status=409, body=encode_envelope(envelope))
 
     def _fault(self, request: web.Request) -> str | None:
@@ -275,7 +284,7 @@ class LicenceServer:
 
     def _failing(self, fault: str, body: bytes = b"") -> web.Response:
         if fault == "busy":
-            busy = model.Refusal(error="busy", text="try again later", retry_after_s=120)
+            busy = Refusal(error="busy", text="try again later", retry_after_s=120)
             return web.Response(
                 status=503, body=msgspec.json.encode(busy), headers={"Retry-After": "120"}
             )
@@ -286,14 +295,14 @@ class LicenceServer:
         return web.Response(status=500)
 
     def _changed(self, envelope: Envelope, fault: str) -> bytes:
-        ack = decode_closed(envelope.payload_bytes(), model.UsageAck)
+        ack = decode_closed(envelope.payload_bytes(), UsageAck)
         if fault == "forged":
-            return encode_envelope(self.forger.sign(model.USAGE_ACK, ack))
+            return encode_envelope(self.forger.sign(USAGE_ACK, ack))
         more = msgspec.json.encode(msgspec.structs.replace(ack, next_report_s=86_400))
         return encode_envelope(
             msgspec.structs.replace(envelope, payload=base64.b64encode(more).decode())
         )
 
 
-def _refused(status: int, refusal: model.Refusal) -> web.Response:
+def _refused(status: int, refusal: Refusal) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(refusal))

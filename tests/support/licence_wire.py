@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from licensing.envelope import MEDIA_TYPE, Envelope, encode_envelope
-from licensing.model import License
+from licensing.model.license import License
 from licensing.server.answers import Answer
 from licensing.server.app import Limiters
 from licensing.server.book import Known, verify_license

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from licensing.facts import Facts, Held, VolumeUse
-from licensing.model import (
+from licensing.model.activation import Activation
+from licensing.model.license import (
     LIMITATION_OF,
-    Activation,
     DevelopmentLimit,
     Kind,
     License,

@@ -11,10 +11,19 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from licensing import model
 from licensing.envelope import Envelope, encode_envelope, format_armour, key_id, raw_key, sign
 from licensing.ids import new_id
-from licensing.model import Delegation, Kind, License, Root
+from licensing.model.fields import (
+    ACTIVATION,
+    DELEGATION,
+    LICENSE,
+    REVOCATIONS,
+    REWIND_GRANT,
+    ROOT,
+    USAGE_ACK,
+)
+from licensing.model.license import Kind, License
+from licensing.model.trust import Delegation, Revocation, Revocations, Root
 from licensing.trust import Trust
 from licensing.vendor.terms import Order, draw_up
 
@@ -24,9 +33,9 @@ ENDS = datetime(2027, 12, 1, tzinfo=UTC)
 ISSUED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 
 ROLES = {
-    "license-signing": (model.LICENSE, model.ACTIVATION),
-    "server-online": (model.ACTIVATION, model.USAGE_ACK, model.REWIND_GRANT),
-    "revocation": (model.REVOCATIONS,),
+    "license-signing": (LICENSE, ACTIVATION),
+    "server-online": (ACTIVATION, USAGE_ACK, REWIND_GRANT),
+    "revocation": (REVOCATIONS,),
 }
 
 
@@ -50,7 +59,7 @@ class Vendor:
             threshold=2,
             keys=tuple(map(public, self.root_keys)),
         )
-        self.roots = [sign(model.ROOT, msgspec.json.encode(self.root), self.root_keys[:2])]
+        self.roots = [sign(ROOT, msgspec.json.encode(self.root), self.root_keys[:2])]
         for role in ROLES:
             self.delegate(role)
 
@@ -83,9 +92,7 @@ class Vendor:
         )
         given = msgspec.structs.replace(given, **changes)
         self.keys[role] = key
-        self.delegations[role] = sign(
-            model.DELEGATION, msgspec.json.encode(given), self.root_keys[:2]
-        )
+        self.delegations[role] = sign(DELEGATION, msgspec.json.encode(given), self.root_keys[:2])
         return self.delegations[role]
 
     def rotate(self, *, new_keys: bool = False, **changes: Any) -> Envelope:
@@ -101,7 +108,7 @@ class Vendor:
         }
         self.root = msgspec.structs.replace(self.root, **(values | changes))
         signers = [*before[:2], *self.root_keys[:2]] if new_keys else before[:2]
-        self.roots.append(sign(model.ROOT, msgspec.json.encode(self.root), signers))
+        self.roots.append(sign(ROOT, msgspec.json.encode(self.root), signers))
         return self.roots[-1]
 
     def sign(
@@ -138,13 +145,13 @@ class Vendor:
 
     def sign_license(self, found: License) -> Envelope:
         """This licence, signed as it is; nothing is checked."""
-        return self.sign(model.LICENSE, found, role="license-signing")
+        return self.sign(LICENSE, found, role="license-signing")
 
     def file(self, kind: Kind, **changes: Any) -> bytes:
         """The licence as a file."""
         return format_armour(self.issue(kind, **changes)).encode()
 
-    def revocations(self, number: int, *revoked: model.Revocation) -> Envelope:
+    def revocations(self, number: int, *revoked: Revocation) -> Envelope:
         """The signed list of what is taken back."""
-        listed = model.Revocations(number=number, issued_at=ISSUED, revoked=revoked)
-        return self.sign(model.REVOCATIONS, listed, role="revocation")
+        listed = Revocations(number=number, issued_at=ISSUED, revoked=revoked)
+        return self.sign(REVOCATIONS, listed, role="revocation")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, State
 from licensing.evaluate import evaluate
 from licensing.facts import VENDOR_DECIDES_S, Facts, Finding, Held, VolumeUse, business_days_after
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.license_facts import (
     BEGINS,
     EXPIRES,

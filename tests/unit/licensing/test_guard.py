@@ -14,7 +14,9 @@ from licensing.errors import LicenseError
 from licensing.fingerprint import Machine
 from licensing.guard import Delivered, Guard
 from licensing.installation import AlreadyRunning
-from licensing.model import Kind, LeaseTerms, Notice, Refusal
+from licensing.model.bodies import Refusal
+from licensing.model.license import Kind, LeaseTerms
+from licensing.model.usage import Notice
 from licensing.nodekey import NodeKey
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime

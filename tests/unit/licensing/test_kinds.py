@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing import model
 from licensing.envelope import sign
 from licensing.errors import LicenseError, UpgradeRequired
-from licensing.model import DevelopmentLimit, Kind, License, Limitation, check_license
+from licensing.model.fields import LICENSE
+from licensing.model.license import (
+    LIMITATION_OF,
+    DevelopmentLimit,
+    Kind,
+    License,
+    Limitation,
+    Limits,
+    Reporting,
+    check_license,
+)
 from tests.support.vendor import Vendor
 
 VENDOR = Vendor()
@@ -39,13 +48,13 @@ def test_each_kind_has_its_limits(
 
 
 def test_there_are_six_kinds() -> None:
-    assert len(Kind) == len(model.LIMITATION_OF) == 6
+    assert len(Kind) == len(LIMITATION_OF) == 6
 
 
 def test_a_kind_we_do_not_know_asks_for_an_upgrade() -> None:
     strange = {**msgspec.to_builtins(VENDOR.license(Kind.VOLUME)), "kind": "quantum_server"}
     envelope = sign(
-        model.LICENSE,
+        LICENSE,
         msgspec.json.encode(strange),
         [VENDOR.keys["license-signing"]],
         delegation=VENDOR.delegations["license-signing"],
@@ -69,7 +78,7 @@ LIMITS = st.fixed_dictionaries(
 def test_a_licence_limits_servers_or_volume_and_never_both_or_neither(
     kind: Kind, limitation: Limitation, limits: dict[str, Any]
 ) -> None:
-    found = VENDOR.license(kind, limitation=limitation, limits=model.Limits(**limits))
+    found = VENDOR.license(kind, limitation=limitation, limits=Limits(**limits))
     unlimited = kind in (Kind.MANAGEMENT_CONSOLE, Kind.DEVELOPMENT)
     is_right = (
         (limitation is Limitation.NONE) == unlimited
@@ -96,7 +105,7 @@ def test_every_mistake_is_told_at_once() -> None:
     wrong = msgspec.structs.replace(
         plain,
         limitation=Limitation.SERVER,
-        reporting=model.Reporting(required=False, endpoints=("http://plain.example",)),
+        reporting=Reporting(required=False, endpoints=("http://plain.example",)),
         expires_at=plain.not_before,
     )
     with pytest.raises(LicenseError) as caught:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from licensing.books import Books
 from licensing.lease import Allowance, DailyAllowance, HourRate, Need
-from licensing.model import Lease, LeaseTerms, Pool, VolumeLimit
+from licensing.model.license import LeaseTerms, VolumeLimit
+from licensing.model.usage import Lease, Pool
 
 NOW = 1_795_000_000.0
 HOUR, DAY = 3_600.0, 86_400.0

@@ -9,7 +9,8 @@ import pytest
 
 from licensing.envelope import decode_closed
 from licensing.errors import EnvelopeError
-from licensing.model import ActivationRequest, UsageReport
+from licensing.model.activation import ActivationRequest
+from licensing.model.usage import UsageReport
 
 # Raising one of these needs a new version of the statement and a line in the documentation of what is sent (C30).
 REPORT_SCHEMA = "f26503e037a5f56a805c6fe99985ace4503407e49ec76bda37203314d3777aa1"

@@ -7,7 +7,7 @@ import pytest
 
 from licensing.envelope import encode_envelope
 from licensing.guard import Guard
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.server.signer import MAX_ROOTS_BYTES
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime

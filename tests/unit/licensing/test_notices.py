@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from licensing.entitlement import Remark
 from licensing.evaluate import evaluate
 from licensing.facts import VolumeUse
-from licensing.model import Kind
-from licensing.model import Notice as VendorNotice
+from licensing.model.license import Kind
+from licensing.model.usage import Notice as VendorNotice
 from licensing.notices import (
     MAX_WAITING,
     Channel,

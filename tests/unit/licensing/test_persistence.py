@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from licensing.errors import LicenseError
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.nodekey import NodeKey
 from licensing.persistence import persists
 from tests.support.machine_time import MachineTime

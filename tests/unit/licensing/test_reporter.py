@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from licensing.envelope import decode_envelope, encode_envelope
 from licensing.errors import LicenseError
 from licensing.guard import Delivered, Guard
-from licensing.model import BatchAnswer, BatchAnswers, Kind, Refusal, Reporting
+from licensing.model.bodies import BatchAnswer, BatchAnswers, Refusal
+from licensing.model.license import Kind, Reporting
 from licensing.wire import SentLog, Unreachable, Wire, check_endpoint
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime

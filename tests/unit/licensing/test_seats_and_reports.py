@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from licensing.errors import LicenseError
-from licensing.model import Kind
+from licensing.model.license import Kind
 from tests.support.licence_server import LicenceServer
 from tests.support.machine_time import MachineTime
 from tests.support.node import EARLY, a_guard

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing import model
 from licensing.envelope import encode_envelope, format_armour, parse_armour
 from licensing.errors import LicenseError
-from licensing.model import Kind, License, Revocation
+from licensing.model.fields import REVOCATIONS
+from licensing.model.license import Kind, License, Limitation
+from licensing.model.trust import Revocation, Revocations
 from licensing.store import MAX_FILE_BYTES, MAX_FILES, LicenseStore, file_name
 from licensing.trust import Trust
 from tests.support.vendor import ENDS, ISSUED, STARTS, Vendor
@@ -129,7 +130,7 @@ def test_what_is_no_licence_is_refused(node: Node, data: bytes, code: str) -> No
 
 
 def test_a_licence_whose_fields_are_wrong_is_refused_though_it_is_signed(node: Node) -> None:
-    wrong = node.vendor.license(Kind.VOLUME, limitation=model.Limitation.NONE)
+    wrong = node.vendor.license(Kind.VOLUME, limitation=Limitation.NONE)
     assert node.refusal(format_armour(node.vendor.sign_license(wrong)).encode()) == "fields"
 
 
@@ -502,11 +503,11 @@ def test_the_number_of_revocations_only_rises(node: Node) -> None:
 
 def test_a_revocation_that_is_not_signed_by_a_revocation_key_is_ignored(node: Node) -> None:
     node.install(node.vendor.license(Kind.VOLUME))
-    listed = model.Revocations(number=1, issued_at=ISSUED)
+    listed = Revocations(number=1, issued_at=ISSUED)
     for envelope in (
         Vendor().revocations(1),
-        node.vendor.sign(model.REVOCATIONS, listed, role="server-online"),
-        node.vendor.sign(model.REVOCATIONS, listed, role="license-signing"),
+        node.vendor.sign(REVOCATIONS, listed, role="server-online"),
+        node.vendor.sign(REVOCATIONS, listed, role="license-signing"),
     ):
         with pytest.raises(LicenseError):
             node.store.keep_revocations(envelope)

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing import model
 from licensing.envelope import Envelope, decode_envelope, encode_envelope, key_id, sign
 from licensing.errors import LicenseError, SignatureError, UpgradeRequired
-from licensing.model import Kind
+from licensing.model.fields import DELEGATION, LICENSE, REWIND_GRANT, ROOT, USAGE_ACK
+from licensing.model.license import Kind
 from licensing.trust import MAX_ROOTS, Trust
 from tests.support.vendor import BORN, ISSUED, Vendor, public
 
@@ -81,16 +81,16 @@ def test_a_root_that_is_named_opens_development_licences_only(kind: Kind) -> Non
 def test_an_activation_under_a_named_root_is_of_a_development_licence_only() -> None:
     vendor = Vendor()
     named = Trust.load(vendor.root_bytes, is_named=True)
-    envelope = vendor.sign(model.USAGE_ACK, _Plain(server_time=int(ISSUED.timestamp())))
-    assert named.open(envelope, model.USAGE_ACK, kind=Kind.DEVELOPMENT).production is False
+    envelope = vendor.sign(USAGE_ACK, _Plain(server_time=int(ISSUED.timestamp())))
+    assert named.open(envelope, USAGE_ACK, kind=Kind.DEVELOPMENT).production is False
     with pytest.raises(LicenseError, match="Development licences only"):
-        named.open(envelope, model.USAGE_ACK, kind=Kind.VOLUME)
+        named.open(envelope, USAGE_ACK, kind=Kind.VOLUME)
 
 
 def test_a_licence_of_another_kind_than_expected_is_refused() -> None:
     vendor = Vendor()
     with pytest.raises(LicenseError, match="stands where"):
-        vendor.trust.open(vendor.issue(Kind.VOLUME), model.LICENSE, kind=Kind.DEVELOPMENT)
+        vendor.trust.open(vendor.issue(Kind.VOLUME), LICENSE, kind=Kind.DEVELOPMENT)
 
 
 # -- delegations --------------------------------------------------------------------------------------
@@ -102,8 +102,8 @@ class _Plain(msgspec.Struct, omit_defaults=True):
 
 def test_an_online_key_cannot_sign_licences_whatever_its_delegation_says() -> None:
     vendor = Vendor()
-    vendor.delegate("server-online", payload_types=(model.LICENSE,), kinds=tuple(Kind))
-    forged = vendor.sign(model.LICENSE, vendor.license(Kind.VOLUME), role="server-online")
+    vendor.delegate("server-online", payload_types=(LICENSE,), kinds=tuple(Kind))
+    forged = vendor.sign(LICENSE, vendor.license(Kind.VOLUME), role="server-online")
     assert _code(vendor.trust, forged) == "scope"
 
 
@@ -116,17 +116,17 @@ def test_a_key_signs_only_the_kinds_it_was_given() -> None:
 
 def test_a_key_signs_only_the_statements_it_was_given() -> None:
     vendor = Vendor()
-    vendor.delegate("server-online", payload_types=(model.USAGE_ACK,))
+    vendor.delegate("server-online", payload_types=(USAGE_ACK,))
     statement = _Plain(server_time=int(ISSUED.timestamp()))
-    assert vendor.trust.open(vendor.sign(model.USAGE_ACK, statement), model.USAGE_ACK)
+    assert vendor.trust.open(vendor.sign(USAGE_ACK, statement), USAGE_ACK)
     with pytest.raises(LicenseError, match="may not sign"):
-        vendor.trust.open(vendor.sign(model.REWIND_GRANT, statement), model.REWIND_GRANT)
+        vendor.trust.open(vendor.sign(REWIND_GRANT, statement), REWIND_GRANT)
 
 
 def test_a_statement_that_does_not_say_when_is_refused() -> None:
     vendor = Vendor()
     with pytest.raises(LicenseError, match="when it was issued"):
-        vendor.trust.open(vendor.sign(model.USAGE_ACK, _Plain()), model.USAGE_ACK)
+        vendor.trust.open(vendor.sign(USAGE_ACK, _Plain()), USAGE_ACK)
 
 
 def test_a_key_is_believed_in_its_window_to_the_second() -> None:
@@ -151,7 +151,7 @@ def test_a_delegation_needs_two_root_keys() -> None:
     good = vendor.delegations["license-signing"]
     for count in (1, 2):
         vendor.delegations["license-signing"] = sign(
-            model.DELEGATION, good.payload_bytes(), vendor.root_keys[:count]
+            DELEGATION, good.payload_bytes(), vendor.root_keys[:count]
         )
         envelope = vendor.issue(Kind.VOLUME)
         if count == 2:
@@ -193,9 +193,7 @@ def test_a_root_is_refused_that_the_one_before_did_not_sign() -> None:
 def test_a_root_is_refused_that_its_own_keys_did_not_sign() -> None:
     vendor = Vendor()
     vendor.rotate(new_keys=True)
-    half = sign(
-        model.ROOT, vendor.roots[1].payload_bytes(), [*vendor.root_keys[:1], vendor.root_keys[0]]
-    )
+    half = sign(ROOT, vendor.roots[1].payload_bytes(), [*vendor.root_keys[:1], vendor.root_keys[0]])
     with pytest.raises(SignatureError):
         Trust.load(Vendor().root_bytes).advance([half])
 
@@ -236,7 +234,7 @@ def test_a_root_that_has_a_successor_vouches_for_nothing_new() -> None:
 def test_a_threshold_above_the_number_of_keys_is_refused() -> None:
     vendor = Vendor()
     vendor.root = msgspec.structs.replace(vendor.root, keys=vendor.root.keys[:1] * 3)
-    vendor.roots = [sign(model.ROOT, msgspec.json.encode(vendor.root), vendor.root_keys)]
+    vendor.roots = [sign(ROOT, msgspec.json.encode(vendor.root), vendor.root_keys)]
     with pytest.raises(LicenseError, match="fewer keys than its threshold"):
         Trust.load(vendor.root_bytes)
 
@@ -286,7 +284,7 @@ def test_a_field_we_do_not_know_is_left_alone() -> None:
     vendor = Vendor()
     later = {**msgspec.to_builtins(vendor.license(Kind.VOLUME)), "colour": "green"}
     envelope = sign(
-        model.LICENSE,
+        LICENSE,
         msgspec.json.encode(later),
         [vendor.keys["license-signing"]],
         delegation=vendor.delegations["license-signing"],
@@ -339,7 +337,7 @@ def test_an_envelope_with_anything_in_any_place_is_refused_or_means_the_same(
     assert found == FIRST.open_license(WHOLE)[0]
 
 
-@given(st.sampled_from([model.ROOT, model.DELEGATION, model.LICENSE]), st.binary(max_size=80))
+@given(st.sampled_from([ROOT, DELEGATION, LICENSE]), st.binary(max_size=80))
 def test_what_is_signed_by_nobody_is_refused_whatever_it_holds(
     payload_type: str, payload: bytes
 ) -> None:

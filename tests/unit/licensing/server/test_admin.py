@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from licensing.envelope import encode_envelope, format_armour
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.server.answers import Answer
 from licensing.server.roles import EVERYBODY, Roles
 from licensing.server.serve import Running, ServeOptions, serving, tls_context

@@ -11,19 +11,12 @@ import pytest
 from aiohttp import web
 
 from licensing.envelope import decode_envelope, encode_envelope
-from licensing.model import (
-    LICENSE,
-    LICENSE_QUERY,
-    USAGE_ACK,
-    USAGE_REPORT,
-    BatchAnswers,
-    Kind,
-    LicenseQuery,
-    Refusal,
-    Revocation,
-    Revocations,
-    UsageAck,
-)
+from licensing.model.activation import LicenseQuery
+from licensing.model.bodies import BatchAnswers, Refusal
+from licensing.model.fields import LICENSE, LICENSE_QUERY, USAGE_ACK, USAGE_REPORT
+from licensing.model.license import Kind
+from licensing.model.trust import Revocation, Revocations
+from licensing.model.usage import UsageAck
 from licensing.server.app import MAX_BODY
 from licensing.server.serve import listening
 from tests.support.licence_office import Twin, a_volume, opened, renewed

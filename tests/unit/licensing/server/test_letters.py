@@ -11,7 +11,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from licensing.errors import LicenseError
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.server.commit import Committer
 from licensing.server.db_open import open_books
 from licensing.server.db_sqlite import SqliteStore

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from licensing.model import LeaseTerms, VolumeLimit, Want
+from licensing.model.license import LeaseTerms, VolumeLimit
+from licensing.model.usage import Want
 from licensing.server.pool import (
     Period,
     after_report,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from licensing.errors import LicenseError
-from licensing.model import Acked, UsageReport
+from licensing.model.usage import Acked, UsageReport
 from licensing.server.reports import (
     Apply,
     Conflict,

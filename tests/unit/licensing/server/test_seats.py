@@ -1,6 +1,6 @@
 """Seats: who has one, who gets one, when it is free again."""
 
-from licensing.model import Kind
+from licensing.model.license import Kind
 from licensing.server.seats import SEEN_EVERY_S, activation_id
 from tests.support.licence_office import BEGAN, DAY_S, Office, Twin, a_volume
 from tests.support.vendor import Vendor

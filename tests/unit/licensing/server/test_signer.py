@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from licensing.envelope import decode_envelope, encode_envelope
 from licensing.errors import LicenseError
-from licensing.model import LICENSE, REWIND_GRANT, Closed, RewindGrant
+from licensing.model.fields import LICENSE, REWIND_GRANT
+from licensing.model.usage import Closed, RewindGrant
 from licensing.server.signer import Signer, load_signer
 from tests.support.vendor import ROLES, Vendor
 

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from licensing import model
 from licensing.envelope import decode_closed, encode_envelope, format_armour
 from licensing.ids import new_id
-from licensing.model import Activation, ActivationRequest, Kind, License
+from licensing.model.activation import Activation, ActivationRequest
+from licensing.model.fields import ACTIVATION, ACTIVATION_REQUEST, REVOCATIONS
+from licensing.model.license import Kind, License
+from licensing.model.trust import Revocations
 from licensing.nodekey import NodeKey
 from licensing.store import LicenseStore
 from tests.support.vendor import Vendor
@@ -237,8 +239,8 @@ def test_a_revocation_is_never_at_once_and_its_number_rises(office: Office) -> N
             *("revoke", found.license_id, "--effective-at", day),
             *("--reason", "termination", "-o", str(path)),
         )
-        opened = office.trust.open(office.read(path), model.REVOCATIONS)
-        listed = decode_closed(opened.payload, model.Revocations)
+        opened = office.trust.open(office.read(path), REVOCATIONS)
+        listed = decode_closed(opened.payload, Revocations)
         assert (listed.number, len(listed.revoked)) == (number, number)
     store = LicenseStore(office.place / "license.d", office.place / "state", office.trust)
     assert store.keep_revocations(office.read(path))
@@ -260,7 +262,7 @@ def _request(node: NodeKey, found: License, sha256: str, **changes: Any) -> byte
         wall=1,
     )
     request = msgspec.structs.replace(request, **changes)
-    return encode_envelope(node.sign(model.ACTIVATION_REQUEST, msgspec.json.encode(request)))
+    return encode_envelope(node.sign(ACTIVATION_REQUEST, msgspec.json.encode(request)))
 
 
 class Activating:
@@ -284,7 +286,7 @@ class Activating:
         data = _request(self.node(name), self.found, self.sha256, **changes)
         self.office.do(*self.words(data))
         envelope = self.office.read(self.office.place / "act.lic")
-        opened = self.office.trust.open(envelope, model.ACTIVATION, kind=self.found.kind)
+        opened = self.office.trust.open(envelope, ACTIVATION, kind=self.found.kind)
         return decode_closed(opened.payload, Activation)
 
     def refused(self, name: str, **changes: Any) -> str:
