@@ -88,19 +88,15 @@ def describe_status(
 
 def describe_usage(books: Books) -> dict[str, Any]:
     """Own figures beside the acknowledged ones: those are what is billed (C27)."""
-    acked = books.acked if books.acked.epoch == books.epoch else None
-    signed = acked.cum if acked is not None else 0
+    acked = books.acked_here
     return {
         "license_id": books.license_id,
         "epoch": books.epoch,
         "counted": books.cum,
-        "acknowledged": signed,
-        "difference": books.cum - signed,
+        "acknowledged": acked.cum,
+        "difference": books.cum - acked.cum,
         "days": {
-            day: {
-                "counted": emails,
-                "acknowledged": acked.days.get(day, 0) if acked is not None else 0,
-            }
+            day: {"counted": emails, "acknowledged": acked.days.get(day, 0)}
             for day, emails in sorted(books.days.items())
         },
     }

@@ -68,6 +68,11 @@ class Books(msgspec.Struct, kw_only=True):
     clock: ClockState | None = None
     is_clean: bool = True  # False from the first write of a run until its orderly end
 
+    @property
+    def acked_here(self) -> AckedFigures:
+        """What the vendor has signed for in this epoch; nothing yet at its beginning."""
+        return self.acked if self.acked.epoch == self.epoch else AckedFigures(epoch=self.epoch)
+
     def copy(self) -> "Books":
         """A value of its own, for another thread to write while this one changes."""
         return msgspec.convert(msgspec.to_builtins(self), Books)
@@ -89,5 +94,5 @@ def day_of(at: float) -> str:
 
 def unacknowledged_days(books: Books) -> dict[str, int]:
     """The days of which the vendor has not yet signed the figure."""
-    known = books.acked.days if books.acked.epoch == books.epoch else {}
+    known = books.acked_here.days
     return {day: emails for day, emails in books.days.items() if known.get(day) != emails}

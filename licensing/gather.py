@@ -43,7 +43,7 @@ def gather(
 
 
 def _held(each: Installed, contact: Contact) -> Held:
-    license_id, revoked = each.license.license_id, each.revocation
+    license_id, revoked = each.license_id, each.revocation
     return Held(
         each.license,
         each.first_seen,
@@ -56,7 +56,7 @@ def _held(each: Installed, contact: Contact) -> Held:
 
 def _volume(books: Books, allowance: Allowance) -> VolumeUse:
     pool = books.pool
-    here = books.cum - (books.acked.cum if books.acked.epoch == books.epoch else 0)
+    here = books.cum - books.acked_here.cum
     return VolumeUse(
         period=pool.period if pool is not None else "",
         quota=pool.quota if pool is not None else allowance.limit.emails,

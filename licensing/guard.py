@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -40,6 +40,8 @@ READ_EVERY_S = 60.0  # licence files are looked at again
 MAX_TOLD = 1_000  # events that wait to be written
 
 logger = structlog.get_logger()
+
+Part = TypeVar("Part")
 
 
 class Guard(Verbs):
@@ -150,7 +152,7 @@ class Guard(Verbs):
         if self._notices is not None:
             await self._notices.stop()
         await self._meter.close()
-        await self._need_upkeep().keep(home.clock.state.shown, reports=True)
+        await _running(self._upkeep).keep(home.clock.state.shown, reports=True)
         home.books.is_clean = True
         try:
             await home.save()
@@ -177,13 +179,13 @@ class Guard(Verbs):
 
     async def cursors(self) -> dict[str, int]:
         """The last event counted of each spool, all of it on disk. Raises LedgerError: ask again."""
-        meter = self._need_meter()
+        meter = _running(self._meter)
         await meter.flush()
         return dict(self.home().books.cursors)
 
     async def delivered(self, counts: Iterable[Counted]) -> None:
         """Count these; on disk when it returns. Raises LedgerError: go on from `cursors` then."""
-        await self._need_meter().delivered(counts)
+        await _running(self._meter).delivered(counts)
 
     def connections(self, in_use: int, peak: int) -> None:
         """How many outbound connections there are, and the most there were since the last time."""
@@ -215,8 +217,8 @@ class Guard(Verbs):
         # Or the trusted time was set back since.
         if not self._read_at - READ_EVERY_S <= now < self._read_at:
             await self.read_licenses()
-        self._need_purse().advance(now)
-        upkeep = self._need_upkeep()
+        _running(self._purse).advance(now)
+        upkeep = _running(self._upkeep)
         upkeep.look(self._selection, self.contact().fingerprint_match(), now)
         self.decide()
         if self._notices is not None:
@@ -233,7 +235,7 @@ class Guard(Verbs):
         now = self.home().clock.now()
         if contact.vendor_notices and self._notices is not None:
             self._notices.tell(of_the_vendor(contact.vendor_notices), now)
-        self._need_purse().advance(now)
+        _running(self._purse).advance(now)
         self.decide()
 
     async def read_licenses(self) -> None:
@@ -248,7 +250,7 @@ class Guard(Verbs):
         main = _main(selection, home.books.license_id)
         if main is not None:
             await self._report_under(main)
-        purse = self._need_purse()
+        purse = _running(self._purse)
         purse.serve(main.license if main is not None else None)
         contact.serve(selection.chosen, main, purse.volume)
 
@@ -275,7 +277,7 @@ class Guard(Verbs):
             self.home(),
             self.contact(),
             self._selection,
-            self._need_purse().volume,
+            _running(self._purse).volume,
             self.entitlement,
             self._in_use,
         )
@@ -326,13 +328,13 @@ class Guard(Verbs):
         home = self.home()
         books.clock = home.clock.state
         await home.thread.run(home.ledger.save, books)
-        self._need_upkeep().saved_at = home.clock.state.shown
+        _running(self._upkeep).saved_at = home.clock.state.shown
 
     async def _report_under(self, main: Installed) -> None:
-        books, license_id = self.home().books, _id(main)
+        books, license_id = self.home().books, main.license_id
         if books.license_id not in ("", license_id):
             async with self.contact().talking:
-                await self._need_purse().begin_anew(license_id)
+                await _running(self._purse).begin_anew(license_id)
             self._tell("license_changed", f"counts begin anew under {license_id}")
         books.license_id = license_id
 
@@ -343,7 +345,7 @@ class Guard(Verbs):
         )
 
     def _find(self, code: str, text: str) -> None:
-        self._need_upkeep().find(code, self.home().clock.now())
+        _running(self._upkeep).find(code, self.home().clock.now())
         self._tell(code, text)
 
     def _tell(self, code: str, text: str) -> None:
@@ -355,7 +357,7 @@ class Guard(Verbs):
 
     def _facts(self) -> Facts:
         home = self.home()
-        allowance = self._need_purse().volume
+        allowance = _running(self._purse).volume
         now = home.clock.now()
         return gather(
             self._selection,
@@ -367,35 +369,22 @@ class Guard(Verbs):
         )
 
     def home(self) -> Installation:
-        if self._home is None:
-            raise LicenseError("not_started", "licensing is not running")
-        return self._home
+        return _running(self._home)
 
     def contact(self) -> Contact:
-        if self._contact is None:
-            raise LicenseError("not_started", "licensing is not running")
-        return self._contact
+        return _running(self._contact)
 
-    def _need_purse(self) -> Purse:
-        if self._purse is None:
-            raise LicenseError("not_started", "licensing is not running")
-        return self._purse
 
-    def _need_upkeep(self) -> Upkeep:
-        if self._upkeep is None:
-            raise LicenseError("not_started", "licensing is not running")
-        return self._upkeep
-
-    def _need_meter(self) -> Meter:
-        if self._meter is None:
-            raise LicenseError("not_started", "licensing is not running")
-        return self._meter
+def _running(part: Part | None) -> Part:
+    if part is None:
+        raise LicenseError("not_started", "licensing is not running")
+    return part
 
 
 def _main(selection: Selection, before: str) -> Installed | None:
     """The licence the ledger reports under: Volume and Development stand alone; of servers the one it was, or the first."""
-    return min(selection.chosen, key=lambda each: (_id(each) != before, _id(each)), default=None)
-
-
-def _id(each: Installed) -> str:
-    return each.license.license_id
+    return min(
+        selection.chosen,
+        key=lambda each: (each.license_id != before, each.license_id),
+        default=None,
+    )

@@ -117,19 +117,19 @@ class Heartbeats:
         known = {each.opened.sha256 for each in self._installed}
         for each in found:
             if each.opened.sha256 not in known:
-                self._reporters.pop(each.license.license_id, None)
+                self._reporters.pop(each.license_id, None)
         self._installed = found
 
     @property
     def notices(self) -> tuple[Notice, ...]:
         """What the vendor wants to be known, of all of them."""
-        names = [each.license.license_id for each in self._installed]
+        names = [each.license_id for each in self._installed]
         return tuple(notice for name in names for notice in self._notices.get(name, ()))
 
     async def turn(self, *, now_please: bool = False) -> None:
         """Report under each licence whose report is due. Nothing that a network or a server can cause is raised."""
         for each in self._installed:
-            held = self._seats.activations.get(each.license.license_id)
+            held = self._seats.activations.get(each.license_id)
             if held is None:
                 continue
             try:
@@ -151,7 +151,7 @@ class Heartbeats:
     def forget_all(self) -> None:
         """This is another node now."""
         for each in self._installed:
-            self.forget(each.license.license_id)
+            self.forget(each.license_id)
 
     # -- within ---------------------------------------------------------------------------------------
 
@@ -161,17 +161,17 @@ class Heartbeats:
         here = circumstances(self._home, each.license, held, version=self._version)
         outcome = await reporter.turn(here, now_please=now_please)
         if reporter.failure and not before:
-            self._told("report_failed", f"{each.license.license_id}: {reporter.failure}")
+            self._told("report_failed", f"{each.license_id}: {reporter.failure}")
         if outcome is Outcome.ACKED and reporter.acked is not None:
             ack = reporter.acked[0]
-            self._seats.extend(each.license.license_id, float(ack.activation_until))
-            self._notices[each.license.license_id] = ack.notices
+            self._seats.extend(each.license_id, float(ack.activation_until))
+            self._notices[each.license_id] = ack.notices
             await self._acked(ack)
         elif outcome is Outcome.UNKNOWN:
             await self._seats.ask_anew(each)
 
     async def _open(self, each: Installed, held: Activation) -> tuple[Reporter, Books]:
-        name, home = each.license.license_id, self._home
+        name, home = each.license_id, self._home
         found = self._reporters.get(name)
         if found is not None and found[1].activation_id == held.activation_id:
             return found

@@ -192,7 +192,7 @@ def _refuse_another_seat(store: LicenseStore, state_dir: Path, now: float) -> No
             raise LicenseError(
                 EPHEMERAL,
                 f"{state_dir} does not outlast this {read_machine().machine_class}, and the {each.license.kind} licence"
-                f" {each.license.license_id} would need another seat at each start: mount a lasting volume there, or give"
+                f" {each.license_id} would need another seat at each start: mount a lasting volume there, or give"
                 " the node key as a credential; `[license] allow_ephemeral = true` goes on without",
             )
 

@@ -334,7 +334,7 @@ class Reporter:
 
 def carry_over(books: Books, epoch: int, token: str) -> None:
     """Begin an epoch with what was not acknowledged in the old one, day by day, and nothing else."""
-    acked = books.acked if books.acked.epoch == books.epoch else AckedFigures(epoch=books.epoch)
+    acked = books.acked_here
     days = {day: emails - acked.days.get(day, 0) for day, emails in books.days.items()}
     books.days = {day: emails for day, emails in days.items() if emails > 0}
     books.cum -= acked.cum

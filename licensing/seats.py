@@ -105,13 +105,13 @@ class Seats:
         return pause if isinstance(error, Unreachable) else REFUSED_AGAIN_S
 
     def _needs_seat(self, each: Installed, now: float) -> bool:
-        held = self.activations.get(_id(each))
+        held = self.activations.get(each.license_id)
         if held is None:
             return True
         until = float(held.valid_until)
         if each is self._main:
             until = max(until, self._home.books.activation_until)
-        until = max(until, self._extended.get(_id(each), 0.0))
+        until = max(until, self._extended.get(each.license_id, 0.0))
         ends = each.license.terminate_at.timestamp()
         return until < ends and until - now < RENEW_BEFORE_S
 
@@ -124,9 +124,9 @@ class Seats:
             )
         except statements.ActivationRefused as error:
             if not error.is_busy:
-                if self.refusals.get(_id(each)) != str(error):
+                if self.refusals.get(each.license_id) != str(error):
                     self._told("activation_refused", str(error))
-                self.refusals[_id(each)] = str(error)
+                self.refusals[each.license_id] = str(error)
             raise
         return await self.take(each, answer, asked_at=asked_at)
 
@@ -136,7 +136,7 @@ class Seats:
             each.license,
             each.opened.sha256,
             home.key,
-            fingerprint=home.machine.fingerprint(_id(each)),
+            fingerprint=home.machine.fingerprint(each.license_id),
             server_class=home.machine.machine_class,
             label=self._options.node_label,
             version=self._options.version,
@@ -159,11 +159,11 @@ class Seats:
         await asyncio.to_thread(write_atomically, path, encode_envelope(envelope))
         home.clock.signed(float(found.server_time), asked_at=asked_at)
         books.requests.remove(found.in_reply_to)
-        self.activations[_id(each)] = found
-        self.refusals.pop(_id(each), None)
+        self.activations[each.license_id] = found
+        self.refusals.pop(each.license_id, None)
         self.failure = ""
         # By its id: while the vendor answered, the files may have been read again.
-        if self._main is not None and _id(each) == _id(self._main):
+        if self._main is not None and each.license_id == self._main.license_id:
             await self._adopt(found)
         await home.save()
         return found
@@ -198,11 +198,11 @@ class Seats:
         )
 
     def _recall(self, each: Installed) -> None:
-        if _id(each) in self.activations:
+        if each.license_id in self.activations:
             return
         try:
             data = read_private(self._activation_path(each), MAX_ACTIVATION_BYTES)
-            self.activations[_id(each)] = statements.read_activation(
+            self.activations[each.license_id] = statements.read_activation(
                 decode_envelope(data, max_bytes=MAX_ACTIVATION_BYTES),
                 self._home.store.trust,
                 each.license,
@@ -225,13 +225,9 @@ class Seats:
         self._ask_at = 0.0
 
     def forget(self, each: Installed) -> None:
-        self.activations.pop(_id(each), None)
-        self._extended.pop(_id(each), None)
+        self.activations.pop(each.license_id, None)
+        self._extended.pop(each.license_id, None)
         self._activation_path(each).unlink(missing_ok=True)
 
     def _activation_path(self, each: Installed) -> Path:
-        return self._home.state_dir / "activations" / f"{_id(each)}.json"
-
-
-def _id(each: Installed) -> str:
-    return each.license.license_id
+        return self._home.state_dir / "activations" / f"{each.license_id}.json"

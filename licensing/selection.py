@@ -52,6 +52,11 @@ class Installed:
     is_copy: bool = False
 
     @property
+    def license_id(self) -> str:
+        """Which licence it is; its revisions share it."""
+        return self.license.license_id
+
+    @property
     def group(self) -> Group:
         """What it may stand beside."""
         return GROUP_OF[self.license.kind]
@@ -121,7 +126,7 @@ def select(found: Sequence[Installed], now: float) -> Selection:
         name for each in begun.left if not each.has_ended(now) for name in each.license.supersedes
     }
     begun.keep(
-        [each for each in begun.left if each.license.license_id not in replaced],
+        [each for each in begun.left if each.license_id not in replaced],
         "superseded",
         "another licence that is in force replaces it",
     )
@@ -135,7 +140,7 @@ def select(found: Sequence[Installed], now: float) -> Selection:
 def _newest(found: Iterable[Installed]) -> dict[str, Installed]:
     """The highest revision of each licence."""
     ordered = sorted(found, key=lambda each: (each.license.revision, each.opened.issued_at))
-    return {each.license.license_id: each for each in ordered}
+    return {each.license_id: each for each in ordered}
 
 
 def _drop_ended(sieve: _Sieve, now: float) -> None:
@@ -178,7 +183,7 @@ def _keep_staged(later: _Sieve, chosen: Sequence[Installed], begun: dict[str, In
         [
             each
             for each in later.left
-            if (other := begun.get(each.license.license_id)) is None
+            if (other := begun.get(each.license_id)) is None
             or other.license.revision < each.license.revision
         ],
         "older_revision",

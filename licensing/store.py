@@ -268,7 +268,7 @@ class LicenseStore:
     def _remember(self, found: list[Installed], now: float) -> str:
         """Keep copies and ratchets of what is good. A disk that is full stops nothing: why not, or ""."""
         for each in found:
-            name, revision = each.license.license_id, each.license.revision
+            name, revision = each.license_id, each.license.revision
             self._memory = self._memory.with_seen(name, now)
             if each.has_begun(now):
                 self._memory = self._memory.with_begun(each.opened.key_id, name, revision)
@@ -306,8 +306,7 @@ class LicenseStore:
         return [
             each.path
             for each in (*before.chosen, *before.staged)
-            if each.license.license_id == new.license.license_id
-            and each.license.revision < new.license.revision
+            if each.license_id == new.license_id and each.license.revision < new.license.revision
         ]
 
     def _refuse_too_many(self, new: Installed, outgoing: list[Path]) -> None:
@@ -346,7 +345,7 @@ def _refuse_ended(new: Installed, now: float) -> None:
     if new.has_ended(now):
         revoked = new.revocation is not None
         code, why = ("revoked", "revoked") if revoked else ("ended", "past its term and its grace")
-        raise LicenseError(code, f"{new.license.license_id} is {why}: ask the vendor for a new one")
+        raise LicenseError(code, f"{new.license_id} is {why}: ask the vendor for a new one")
 
 
 def _not_beside(new: Installed, before: Selection, now: float) -> list[Installed]:
@@ -354,14 +353,14 @@ def _not_beside(new: Installed, before: Selection, now: float) -> list[Installed
     return [
         each
         for each in (*before.chosen, *before.staged)
-        if each.license.license_id not in (new.license.license_id, *new.license.supersedes)
+        if each.license_id not in (new.license_id, *new.license.supersedes)
         and each.group is not GROUP_OF[new.license.kind]
         and not each.has_ended(now)
     ]
 
 
 def _mixed(new: Installed, others: list[Installed]) -> LicenseError:
-    names = ", ".join(f"{each.license.kind} {each.license.license_id}" for each in others)
+    names = ", ".join(f"{each.license.kind} {each.license_id}" for each in others)
     return LicenseError(
         "mixed",
         f"a {new.license.kind} licence does not stand beside {names} on one node:"

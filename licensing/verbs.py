@@ -45,7 +45,7 @@ class Verbs(ABC):
                 home.store.install, data, home.clock.now(), replace_others=replace
             )
             answer = {
-                "license_id": installed.license.license_id,
+                "license_id": installed.license_id,
                 "revision": installed.license.revision,
                 "kind": installed.license.kind,
                 "file": str(installed.path),

@@ -251,7 +251,7 @@ class AdminFace:
 
     async def _clear(self, request: web.Request) -> Any:
         text = request.match_info["id"]
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+        number = _number(text)
         actor, now = _actor(request), int(self._now())
 
         def write(store: Store) -> bool:
@@ -269,8 +269,7 @@ class AdminFace:
         return {"finding": number, "cleared": True}
 
     async def _audit(self, request: web.Request) -> Any:
-        text = request.query.get("after", "0")
-        after = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+        after = _number(request.query.get("after", "0"))
         rows = await self._committer.run(lambda store: store.audit(after, MAX_AUDIT))
         broken = first_break(rows, rows[0].prev) if rows else None
         return {
@@ -313,6 +312,11 @@ def _asked(request: web.Request, name: str) -> str:
     if not value:
         raise LicenseError("schema", f"say which {name}: ?{name}=…")
     return value
+
+
+def _number(text: str) -> int:
+    """The row's number that was asked for, as large as SQLite has them; 0, which no row has, for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def _actor(request: web.Request) -> str:

@@ -2,17 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from licensing.errors import LicenseError
 from licensing.model.fields import REVOCATIONS
 from licensing.server.admin_client import AdminClient
+from licensing.server.asking import (
+    AsJson,
+    License,
+    OfLicense,
+    asking,
+    complain,
+    list_rows,
+    show_json,
+    show_table,
+)
 from licensing.server.post import Smarthost
 from licensing.server.roles import Roles
 from licensing.server.serve import ServeOptions, run, tls_context
@@ -31,27 +39,6 @@ app.add_typer(node_app, name="node")
 app.add_typer(contact_app, name="contact")
 app.add_typer(lease_app, name="lease")
 app.add_typer(finding_app, name="finding")
-
-Server = Annotated[
-    str, typer.Option("--server", envvar="SLUICE_LICENSE_SERVER", help="URL of the admin port.")
-]
-Cert = Annotated[
-    Path,
-    typer.Option(
-        "--cert", envvar="SLUICE_LICENSE_CERT", help="Your certificate, PEM.", exists=True
-    ),
-]
-Key = Annotated[
-    Path,
-    typer.Option("--cert-key", envvar="SLUICE_LICENSE_CERT_KEY", help="Its key, PEM.", exists=True),
-]
-Authority = Annotated[
-    Path | None,
-    typer.Option("--ca", envvar="SLUICE_LICENSE_CA", help="Who signed the server's certificate."),
-]
-License = Annotated[str, typer.Option("--license", help="Id of the licence.")]
-OfLicense = Annotated[str | None, typer.Option("--license", help="Only of this licence.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the server said, as JSON.")]
 
 
 # -- serving ------------------------------------------------------------------------------------------
@@ -134,7 +121,7 @@ def serve(
         signer = _signer(key, delegation, passphrase, trust)
         status = _run_on_uvloop(run(options, signer, trust))
     except LicenseError as error:
-        _complain(error)
+        complain(error)
         raise typer.Exit(EX_CONFIG) from None
     raise typer.Exit(status)
 
@@ -188,96 +175,71 @@ def _address(text: str) -> tuple[str, int]:
 
 
 @app.command(name="import")
+@asking
 def import_(
+    client: AdminClient,
     file: Annotated[
         Path, typer.Argument(help="What issue, renew, upgrade or revoke wrote.", exists=True)
     ],
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
 ) -> None:
     """Tell the server of a licence or of revocations. A higher revision goes to its nodes with their next report."""
-    client = AdminClient(server, cert, cert_key, ca)
-
-    def send() -> Any:
-        text = file.read_bytes()
-        is_list = read_envelope(text).payload_type == REVOCATIONS
-        return client.post("revocations" if is_list else "licenses", text)
-
-    _show(_asked(send), True)
+    text = file.read_bytes()
+    is_list = read_envelope(text).payload_type == REVOCATIONS
+    show_json(client.post("revocations" if is_list else "licenses", text))
 
 
 @app.command()
+@asking
 def usage(
+    client: AdminClient,
     license: License,
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
     since: Annotated[str | None, typer.Option(help="First UTC day, YYYY-MM-DD.")] = None,
     until: Annotated[str | None, typer.Option(help="Last UTC day.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Emails of a licence by UTC day, over all its nodes."""
-    client = AdminClient(server, cert, cert_key, ca)
-    found = _asked(lambda: client.get("usage", license=license, since=since, until=until))
+    found = client.get("usage", license=license, since=since, until=until)
     if as_json:
-        _show(found, True)
+        show_json(found)
         return
     rows = [{"day": day, "emails": emails} for day, emails in found["days"].items()]
-    _show([*rows, {"day": "all", "emails": found["emails"]}], False)
+    show_table([*rows, {"day": "all", "emails": found["emails"]}])
 
 
 @contact_app.command("set")
+@asking
 def contact_set(
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
+    client: AdminClient,
     license: License,
     address: Annotated[
         list[str] | None, typer.Argument(help="All addresses; none: nobody is told.")
     ] = None,
-    ca: Authority = None,
 ) -> None:
     """Say who gets the notices of a licence by mail, from now on."""
-    client = AdminClient(server, cert, cert_key, ca)
     body = json.dumps({"contacts": address or []}).encode()
-    _show(_asked(lambda: client.post(f"licenses/{license}/contacts", body)), True)
+    show_json(client.post(f"licenses/{license}/contacts", body))
 
 
 @contact_app.command("show")
-def contact_show(
-    license: License, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
-) -> None:
+@asking
+def contact_show(client: AdminClient, license: License) -> None:
     """Who gets the notices of a licence."""
-    client = AdminClient(server, cert, cert_key, ca)
-    _show(_asked(lambda: client.get(f"licenses/{license}/contacts")), True)
+    show_json(client.get(f"licenses/{license}/contacts"))
 
 
 @contact_app.command("letters")
+@asking
 def contact_letters(
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
-    license: OfLicense = None,
-    as_json: AsJson = False,
+    client: AdminClient, license: OfLicense = None, as_json: AsJson = False
 ) -> None:
     """What was written to them, and what became of it."""
     columns = ("notice", "recipient", "made_at", "tries", "settled_at", "failure")
-    _list(AdminClient(server, cert, cert_key, ca), "letters", license, columns, as_json)
+    list_rows(client, "letters", license, columns, as_json)
 
 
 @node_app.command("list")
-def node_list(
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
-    license: OfLicense = None,
-    as_json: AsJson = False,
-) -> None:
+@asking
+def node_list(client: AdminClient, license: OfLicense = None, as_json: AsJson = False) -> None:
     """Who has a seat."""
     columns = (
         "activation_id",
@@ -288,39 +250,29 @@ def node_list(
         "version",
         "last_seen",
     )
-    _list(AdminClient(server, cert, cert_key, ca), "nodes", license, columns, as_json)
+    list_rows(client, "nodes", license, columns, as_json)
 
 
 @node_app.command("release")
-def node_release(
-    activation: str, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
-) -> None:
+@asking
+def node_release(client: AdminClient, activation: str) -> None:
     """Free a seat. Its leases stay reserved until `lease reclaim`."""
-    client = AdminClient(server, cert, cert_key, ca)
-    _show(_asked(lambda: client.post(f"nodes/{activation}/release")), True)
+    show_json(client.post(f"nodes/{activation}/release"))
 
 
 @lease_app.command("list")
-def lease_list(
-    license: License,
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
-    as_json: AsJson = False,
-) -> None:
+@asking
+def lease_list(client: AdminClient, license: License, as_json: AsJson = False) -> None:
     """The open leases of a licence."""
     columns = ("id", "activation_id", "period", "emails", "used", "use_until")
-    _list(AdminClient(server, cert, cert_key, ca), "leases", license, columns, as_json)
+    list_rows(client, "leases", license, columns, as_json)
 
 
 @lease_app.command("reclaim")
+@asking
 def lease_reclaim(
+    client: AdminClient,
     lease: str,
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
     assume_used: Annotated[
         bool,
         typer.Option(
@@ -329,20 +281,13 @@ def lease_reclaim(
     ] = False,
 ) -> None:
     """Take back what is left of a lease whose node is gone."""
-    client = AdminClient(server, cert, cert_key, ca)
     body = json.dumps({"assume_used": assume_used}).encode()
-    _show(_asked(lambda: client.post(f"leases/{lease}/reclaim", body)), True)
+    show_json(client.post(f"leases/{lease}/reclaim", body))
 
 
 @finding_app.command("list")
-def finding_list(
-    server: Server,
-    cert: Cert,
-    cert_key: Key,
-    ca: Authority = None,
-    license: OfLicense = None,
-    as_json: AsJson = False,
-) -> None:
+@asking
+def finding_list(client: AdminClient, license: OfLicense = None, as_json: AsJson = False) -> None:
     """Findings, the open ones first."""
     columns = (
         "id",
@@ -354,58 +299,14 @@ def finding_list(
         "cleared_by",
         "detail",
     )
-    _list(AdminClient(server, cert, cert_key, ca), "findings", license, columns, as_json)
+    list_rows(client, "findings", license, columns, as_json)
 
 
 @finding_app.command("clear")
-def finding_clear(
-    finding: int, server: Server, cert: Cert, cert_key: Key, ca: Authority = None
-) -> None:
+@asking
+def finding_clear(client: AdminClient, finding: int) -> None:
     """Settle a finding; one of moved seats allows ten more moves."""
-    client = AdminClient(server, cert, cert_key, ca)
-    _show(_asked(lambda: client.post(f"findings/{finding}/clear")), True)
-
-
-def _list(
-    client: AdminClient,
-    what: str,
-    license: str | None,
-    columns: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """All of a licence or of all licences; as a table only these columns."""
-    found = _asked(lambda: client.get(what, license=license))
-    _show(found if as_json else _only(found, columns), as_json)
-
-
-def _asked(ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except LicenseError as error:
-        _complain(error)
-        raise typer.Exit(1) from None
-
-
-def _complain(error: LicenseError) -> None:
-    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-
-
-def _only(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in columns} for row in rows]
-
-
-def _show(found: Any, as_json: bool) -> None:
-    console = Console()
-    if as_json:
-        console.print_json(json.dumps(found))
-        return
-    if not found:
-        console.print("none")
-        return
-    table = Table(*found[0])
-    for row in found:
-        table.add_row(*(str(value) for value in row.values()))
-    console.print(table)
+    show_json(client.post(f"findings/{finding}/clear"))
 
 
 if __name__ == "__main__":
