@@ -15,10 +15,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mta.control.client import ControlClient
 from mta.control.protocol import ControlError
+from tests.support.warm import Forked
 
 START_TIMEOUT_S = 60.0  # a start takes one second; beside a compiler and other tests up to twenty
 STOP_TIMEOUT_S = 40.0
@@ -82,13 +83,14 @@ class Daemon:
     ) -> None:
         """The texts are lines of TOML for the sections of that name; `default` says where mail goes (`hosts` …).
 
-        `disk`: where spool and accounting lie, if not in `place`. `command`: what is `sluice` here.
+        `disk`: where spool and accounting lie, if not in `place`. `command`: what is `sluice` here; a module of
+        Python's is forked from a warm one.
         """
         self.place = place
         self.disk = disk or place
         self.command = list(command)
         self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._environment = {**os.environ, **(environment or {})}
         self.config = place / "sluice.toml"
         self.config.write_text(
@@ -117,20 +119,28 @@ class Daemon:
     def start(self, *, wait: bool = True) -> None:
         """Start it; returns once the control socket answers. One that does not come up is ended."""
         with (self.place / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.command, "run", "--config", str(self.config)],
-                cwd=self.place,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = self._open(log)
         if wait:
             try:
                 self.wait_until_up()
             except BaseException:
                 self.kill()
                 raise
+
+    def _open(self, log: BinaryIO) -> subprocess.Popen[bytes] | Forked:
+        words = ["run", "--config", str(self.config)]
+        match self.command:
+            case [sys.executable, "-m", module]:
+                path = self.place / "server.log"
+                return Forked(module, words, cwd=self.place, env=self._environment, log=path)
+        return subprocess.Popen(
+            [*self.command, *words],
+            cwd=self.place,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
 
     def wait_until_up(self) -> None:
         """Wait for the control socket. Raises AssertionError with the log if it does not come."""
