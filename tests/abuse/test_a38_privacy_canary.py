@@ -149,7 +149,7 @@ def told_everything(place: Path, words: Words) -> Iterator[tuple[Daemon, Relay, 
             assert ("tcp", "127.0.0.1", relay.port) in wire.seen_by, "the capture sees nothing"
             yield daemon, relay, wire
         finally:
-            if daemon.process is not None and daemon.process.poll() is None:
+            if daemon.is_up:
                 daemon.stop()
             stage.run(closing.aclose())
 

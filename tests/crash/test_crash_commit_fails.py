@@ -18,11 +18,10 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain_and_release,
-    ended,
     judge,
     read_records,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 ROOT = Path(__file__).parents[2]
 EXIT_TEMPFAIL = 75

@@ -14,8 +14,8 @@ import pytest
 
 from tests.crash.disks import SmallDisk, a_small_disk
 from tests.crash.load import LARGE, Fate, Ledger, Load, Sent, hand_in_now
-from tests.crash.verdict import a_sink, delivering_to, drain, ended, judge, read_records
-from tests.support.daemon import Daemon
+from tests.crash.verdict import a_sink, delivering_to, drain, judge, read_records
+from tests.support.daemon import Daemon, ended
 
 pytestmark = pytest.mark.root
 

@@ -19,13 +19,12 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain_and_release,
-    ended,
     judge,
     read_records,
     read_saved_records,
     start_until_ready,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 READY_S = 5.0
 CONNECTIONS_OUT = 24

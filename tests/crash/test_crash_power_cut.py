@@ -20,13 +20,12 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain_and_release,
-    ended,
     judge,
     read_arrivals,
     read_records,
     read_saved_records,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 pytestmark = pytest.mark.root
 

@@ -19,11 +19,10 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain_and_release,
-    ended,
     judge,
     read_records,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 CONNECTIONS_OUT = 6
 WORKERS = 3

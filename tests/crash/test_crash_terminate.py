@@ -15,11 +15,10 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain,
-    ended,
     judge,
     read_records,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 STOPPED_S = 30.0
 

@@ -22,12 +22,11 @@ from tests.crash.verdict import (
     a_sink,
     delivering_to,
     drain,
-    ended,
     judge,
     read_arrivals,
     read_records,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 
 MESSAGES = 14
 LARGE_ONE = 5  # its body is a file

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.load import Fate, Ledger, hand_in_now
-from tests.crash.verdict import a_sink, delivering_to, drain, ended, judge, read_records
-from tests.support.daemon import Daemon
+from tests.crash.verdict import a_sink, delivering_to, drain, judge, read_records
+from tests.support.daemon import Daemon, ended
 
 
 @pytest.mark.parametrize("same_config", [True, False], ids=["same config", "another config"])

@@ -71,16 +71,6 @@ def a_sink(place: Path, *, delay_ms: float = 0.0, port: int = 0) -> Iterator[Sin
         sink.close()
 
 
-@contextmanager
-def ended(daemon: Daemon) -> Iterator[Daemon]:
-    """No server outlives its test."""
-    try:
-        yield daemon
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
-
-
 def delivering_to(port: int) -> str:
     """The lines of `[default]` that send everything to a sink, and try again soon."""
     return (

@@ -20,12 +20,6 @@ words = ["out of office until"]
 
 
 @pytest.fixture(scope="module")
-def names() -> Iterator[Names]:
-    with Names() as names:
-        yield names
-
-
-@pytest.fixture(scope="module")
 def sender(names: Names, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
     place = tmp_path_factory.mktemp("server")
     (place / "own.toml").touch()

@@ -16,19 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Cli, run
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, ended
 from tests.support.host import Dialogue, Host
 from tests.support.names import Names
 from tests.support.sender import Sender, a_sender
 from tests.support.wire import Wire, wait_until
 
 EX_UNAVAILABLE, EX_CONFIG, USAGE = 69, 78, 2
-
-
-@pytest.fixture(scope="module")
-def names() -> Iterator[Names]:
-    with Names() as names:
-        yield names
 
 
 @pytest.fixture(scope="module")
@@ -290,13 +284,9 @@ def test_a_second_start_on_the_same_spool_names_its_owner(sender: Sender) -> Non
 def a_server(place: Path, host: Host) -> Iterator[Daemon]:
     """A started server that a test ends as it likes; whatever becomes of the test, none is left."""
     default = f'hosts = ["{host.name}"]\nretry = ["1h"]\nmax_connections = 1\nidle_timeout = "0.5s"'
-    server = Daemon(place, default=default)
-    server.start()
-    try:
+    with ended(Daemon(place, default=default)) as server:
+        server.start()
         yield server
-    finally:
-        if server.process is not None and server.process.poll() is None:
-            server.kill()
 
 
 def hand_in(server: Daemon, count: int) -> None:

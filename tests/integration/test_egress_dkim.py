@@ -43,12 +43,6 @@ def sender(records: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         yield sender
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host() as host:
-        yield host
-
-
 def delivered(
     sender: Sender, host: Host, author: str, envelope: str = "bounce@unsigned.example"
 ) -> bytes:

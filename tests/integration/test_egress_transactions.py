@@ -18,12 +18,6 @@ from tests.support.wire import wait_until
 
 
 @pytest.fixture(scope="module")
-def names() -> Iterator[Names]:
-    with Names() as names:
-        yield names
-
-
-@pytest.fixture(scope="module")
 def sender(names: Names, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sender]:
     place = tmp_path_factory.mktemp("transactions")
     with a_sender(place, more=f'[dns]\nservers = ["{names.address}"]') as sender:

@@ -25,13 +25,13 @@ FANCY = "Subject: grüße\r\n\r\nb\r\n".encode()
 @contextmanager
 def queued(
     place: Path,
-    host: Host,
     *recipients: str,
+    offers: tuple[str, ...] = OFFERS,
     sender: str = "a@sender.example",
     body: bytes = PLAIN,
     large: int = 0,
-) -> Iterator[Sender]:
-    """A server with one message for these recipients, which goes to `host`."""
+) -> Iterator[tuple[Host, Sender]]:
+    """A host with these offers, and a server with one message for these recipients that goes there."""
     spool = SpoolUnderTest(place / "spool")
     content = Content.UTF8 if body.isascii() else Content.UTF8 | Content.EIGHT_BIT
     pairs = [(each, KEY) for each in recipients]
@@ -44,25 +44,16 @@ def queued(
     else:
         spool.accept(*pairs, sender=sender, body=body, content=content)
     spool.close()
-    default = f'{DEFAULT}\nhosts = ["{host.name}"]'
-    with running(place, default=default, more=NO_DNS) as server:
-        yield Sender(server)
-        assert server.totals()["bugs"] == 0
+    with Host(offers=offers) as host:
+        default = f'{DEFAULT}\nhosts = ["{host.name}"]'
+        with running(place, default=default, more=NO_DNS) as server:
+            yield host, Sender(server)
 
 
 @pytest.mark.parametrize("offers", [KNOWS, (*SLOWLY, "SMTPUTF8")])
 def test_a_host_that_knows_it_gets_it_as_it_is(tmp_path: Path, offers: tuple[str, ...]) -> None:
-    with (
-        Host(offers=offers) as host,
-        queued(
-            tmp_path,
-            host,
-            "jürgen@bücher.example",
-            "anna@bücher.example",
-            sender="søren@a.example",
-            body=FANCY,
-        ),
-    ):
+    both = "jürgen@bücher.example", "anna@bücher.example"
+    with queued(tmp_path, *both, offers=offers, sender="søren@a.example", body=FANCY) as (host, _):
         host.wait_for(messages=1)
     (got,) = host.messages
     assert "SMTPUTF8" in got.mail.split()
@@ -75,7 +66,7 @@ def test_a_host_that_knows_it_gets_it_as_it_is(tmp_path: Path, offers: tuple[str
 
 
 def test_it_is_not_said_where_nothing_needs_it(tmp_path: Path) -> None:
-    with Host(offers=KNOWS) as host, queued(tmp_path, host, "anna@xn--bcher-kva.example"):
+    with queued(tmp_path, "anna@xn--bcher-kva.example", offers=KNOWS) as (host, _):
         host.wait_for(messages=1)
     assert "SMTPUTF8" not in host.messages[0].mail
 
@@ -86,19 +77,9 @@ def test_a_host_without_it_gets_what_can_be_said_in_ascii(
     tmp_path: Path, offers: tuple[str, ...], large: int
 ) -> None:
     """The domain becomes its A-label; a local part in UTF-8 is nobody's to translate, and that recipient fails alone."""
-    with (
-        Host(offers=offers) as host,
-        queued(
-            tmp_path,
-            host,
-            "jürgen@bücher.example",
-            "anna@bücher.example",
-            "søren@bücher.example",
-            "bob@bücher.example",
-            sender="news@bücher.example",
-            large=large,
-        ) as sender,
-    ):
+    recipients = [f"{each}@bücher.example" for each in ("jürgen", "anna", "søren", "bob")]
+    news = "news@bücher.example"
+    with queued(tmp_path, *recipients, offers=offers, sender=news, large=large) as (host, sender):
         host.wait_for(messages=1)
         records = sender.wait_for_records(KEY.domain, "b", count=2)
     (got,) = host.messages
@@ -122,7 +103,7 @@ def test_a_host_without_it_gets_what_can_be_said_in_ascii(
 def test_what_a_host_without_it_cannot_be_told_fails_and_nothing_is_said(
     tmp_path: Path, recipient: str, sender: str, body: bytes, status: str
 ) -> None:
-    with Host() as host, queued(tmp_path, host, recipient, sender=sender, body=body) as server:
+    with queued(tmp_path, recipient, sender=sender, body=body) as (host, server):
         (record,) = server.wait_for_records(KEY.domain, "b")
     assert record["dsnStatus"].startswith(status)
     assert not host.messages
@@ -133,9 +114,6 @@ def test_what_a_host_without_it_cannot_be_told_fails_and_nothing_is_said(
 
 def test_a_header_in_utf8_still_needs_a_host_that_takes_8_bits(tmp_path: Path) -> None:
     offers = tuple(each for each in KNOWS if each != "8BITMIME")
-    with (
-        Host(offers=offers) as host,
-        queued(tmp_path, host, "anna@a.example", body=FANCY) as server,
-    ):
+    with queued(tmp_path, "anna@a.example", offers=offers, body=FANCY) as (_, server):
         (record,) = server.wait_for_records(KEY.domain, "b")
     assert record["dsnStatus"].startswith("5.6.3")

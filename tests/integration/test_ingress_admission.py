@@ -93,20 +93,12 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host() as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def house(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     place = tmp_path_factory.mktemp("admission")
     house = House(place, host)
     with running(place, **house.settings) as daemon:
         house.daemon = daemon  # type: ignore[attr-defined]
         yield house
-        assert daemon.totals()["bugs"] == 0
-        assert "a fault of ours" not in daemon.log
 
 
 @pytest.fixture

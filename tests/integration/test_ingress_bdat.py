@@ -16,12 +16,6 @@ HEADER = b"From: a@sender.example\r\nSubject: by BDAT\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host() as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def server(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     hasty = free_port()
     with running(
@@ -38,10 +32,7 @@ command_timeout = "2s"
     ) as daemon:
         daemon.hasty = hasty  # type: ignore[attr-defined]
         yield daemon
-        totals = daemon.totals()
-        assert totals["bugs"] == 0
-        assert totals["intake_memory"] == 0
-        assert "a fault of ours" not in daemon.log
+        assert daemon.totals()["intake_memory"] == 0
 
 
 def bdat(text: bytes, *, last: bool = False) -> bytes:

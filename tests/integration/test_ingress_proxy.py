@@ -54,12 +54,6 @@ tls_key = "key.pem"
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host() as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     return {"plain": free_port(), "implicit": free_port()}
 
@@ -77,8 +71,6 @@ def server(
         more=MORE.format(**ports),
     ) as daemon:
         yield daemon
-        assert daemon.totals()["bugs"] == 0
-        assert "a fault of ours" not in daemon.log
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,6 @@ relay_certificates = ["app1.example.com"]
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host() as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     return {"optional": free_port(), "required": free_port()}
 
@@ -74,8 +68,6 @@ def server(
         more=MORE.format(**ports),
     ) as daemon:
         yield daemon
-        assert daemon.totals()["bugs"] == 0
-        assert "a fault of ours" not in daemon.log
 
 
 def rcpt(wire: Wire) -> str:

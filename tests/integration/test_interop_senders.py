@@ -60,8 +60,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         ) as server,
     ):
         yield Scene(server, host, Smarthost(port, USER, PASSWORD))
-        assert server.totals()["bugs"] == 0
-        assert "a fault of ours" not in server.log
 
 
 def start(name: str, smarthost: Smarthost) -> AbstractContextManager[Mta]:

@@ -16,7 +16,7 @@ from licensing.model.license import Kind
 from mta.control.protocol import ControlError
 from tests.scenario.stage import Letter, Stage, hand_in, kinds, wait_until
 from tests.support.cli import Cli
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running, serving
 from tests.support.vendor import Vendor
 from tests.support.vendored import LICENSE, vendored_daemon
 
@@ -31,17 +31,8 @@ TERM = {
 
 @contextmanager
 def vendored(place: Path, vendor: Vendor, **settings: Any) -> Iterator[Daemon]:
-    daemon = vendored_daemon(place, vendor, **settings)
-    try:
-        daemon.start()
+    with serving(vendored_daemon(place, vendor, **settings)) as daemon:
         yield daemon
-        assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
-        assert daemon.stop() == 0, daemon.log[-4000:]
-        assert "Traceback" not in daemon.log, daemon.log[-4000:]
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait()
 
 
 def state(daemon: Daemon) -> str:
@@ -159,7 +150,9 @@ def test_a_root_of_ones_own_opens_a_development_licence_and_no_other(tmp_path: P
     root.write_bytes(ours.root_bytes)
     with Stage() as stage:
         host = stage.witness()
-        with plain_daemon(tmp_path, f'{LICENSE}root = "own-root.json"\n', host.host) as d:
+        more = f'{LICENSE}root = "own-root.json"\n'
+        # `sluice run` as it is, with nothing put in its place.
+        with running(tmp_path, lab=False, default=f'hosts = ["{host.host}"]', more=more) as d:
             with pytest.raises(ControlError):
                 d.ask("license.install", text=ours.file(Kind.ENTERPRISE_SERVER, **TERM).decode())
             d.ask("license.install", text=ours.file(Kind.DEVELOPMENT, **TERM).decode())
@@ -168,20 +161,6 @@ def test_a_root_of_ones_own_opens_a_development_licence_and_no_other(tmp_path: P
             host.wait_for(1)
             (taken,) = host.mailbox.of("a@example.test")
             assert taken.data.lower().startswith(b"x-sluice-license: development")
-
-
-@contextmanager
-def plain_daemon(place: Path, license: str, host: str) -> Iterator[Daemon]:
-    """`sluice run` as it is, with nothing put in its place."""
-    daemon = Daemon(place, lab=False, default=f'hosts = ["{host}"]', more=license)
-    try:
-        daemon.start()
-        yield daemon
-        assert daemon.stop() == 0
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait()
 
 
 def test_a32_a_second_server_under_the_same_licences_ends_with_3_and_names_the_first(

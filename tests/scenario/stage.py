@@ -21,7 +21,7 @@ from mta.lab.nameserver import LabDns
 from mta.lab.ports import bind_hosts
 from mta.lab.receiver import Receiver
 from mta.lab.tempers import Temper
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running
 
 WAIT_S = 30.0
 REPLY_S = 30.0
@@ -171,17 +171,8 @@ class Stage:
     ) -> Iterator[Daemon]:
         """A started Sluice that asks our DNS. None outlives its test, and none had a fault of its own."""
         more = f'[dns]\nservers = ["{self.dns.address}"]\n{more}'
-        daemon = Daemon(place, default=f'tls = "none"\n{default}', more=more, **settings)
-        try:
-            daemon.start()
+        with running(place, default=f'tls = "none"\n{default}', more=more, **settings) as daemon:
             yield daemon
-            assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
-            assert daemon.stop() == 0
-            assert "Traceback" not in daemon.log, daemon.log[-4000:]
-        finally:
-            if daemon.process is not None and daemon.process.poll() is None:
-                daemon.process.kill()
-                daemon.process.wait()
 
     def _start(self, name: str, temper: Temper, sock: socket.socket) -> Witness:
         sock.setblocking(False)

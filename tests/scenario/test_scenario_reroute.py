@@ -8,7 +8,8 @@ import itertools
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def a_backlog(place: Path, count: int) -> None:
         VmtaStates(place / "spool").put(name, VmtaState.PAUSED)
 
 
+@contextmanager
+def backlogged(place: Path, count: int) -> Iterator[tuple[Daemon, Witness, Witness]]:
+    """A server with that backlog; the hosts of it, and of the mail beside it."""
+    a_backlog(place, count)
+    with Stage() as stage:
+        host, beside = stage.witness(), stage.witness()
+        with stage.server(
+            place,
+            default=f'hosts = ["{host.host}"]\nmax_connections = 10',
+            more=VMTAS.format(beside=beside.host),
+        ) as daemon:
+            assert queued(daemon)["a"] == count
+            yield daemon, host, beside
+
+
 def all_once(host: Witness, count: int) -> None:
     host.wait_for(count, timeout_s=200)
     assert Counter(host.recipients) == {f"m{n}@far.example": 1 for n in range(count)}
@@ -57,27 +73,19 @@ def all_once(host: Witness, count: int) -> None:
 
 def test_killed_in_the_middle_of_a_move_no_message_is_lost_or_sent_twice(tmp_path: Path) -> None:
     count = 4000
-    a_backlog(tmp_path, count)
-    with Stage() as stage:
-        host, beside = stage.witness(), stage.witness()
-        with stage.server(
-            tmp_path,
-            default=f'hosts = ["{host.host}"]\nmax_connections = 10',
-            more=VMTAS.format(beside=beside.host),
-        ) as daemon:
-            assert queued(daemon)["a"] == count
-            moving = threading.Thread(target=move, args=(daemon,))
-            moving.start()
-            wait_until(lambda: queued(daemon)["b"] > 0, "the move never began")
-            daemon.kill()
-            moving.join()
-            daemon.start()
-            found = queued(daemon)
-            assert found["a"] + found["b"] == count
-            daemon.ask("messages.reroute", to="b", vmta="a")
-            assert queued(daemon) == {"a": 0, "b": count, "c": 0}
-            daemon.ask("vmta.resume", vmta="b")
-            all_once(host, count)
+    with backlogged(tmp_path, count) as (daemon, host, _):
+        moving = threading.Thread(target=move, args=(daemon,))
+        moving.start()
+        wait_until(lambda: queued(daemon)["b"] > 0, "the move never began")
+        daemon.kill()
+        moving.join()
+        daemon.start()
+        found = queued(daemon)
+        assert found["a"] + found["b"] == count
+        daemon.ask("messages.reroute", to="b", vmta="a")
+        assert queued(daemon) == {"a": 0, "b": count, "c": 0}
+        daemon.ask("vmta.resume", vmta="b")
+        all_once(host, count)
 
 
 def move(daemon: Daemon) -> None:
@@ -90,39 +98,31 @@ def move(daemon: Daemon) -> None:
 def test_a_move_of_a_backlog_does_not_stall_what_is_delivered_beside(
     tmp_path: Path, count: int
 ) -> None:
-    a_backlog(tmp_path, count)
-    with Stage() as stage:
-        host, beside = stage.witness(), stage.witness()
-        with stage.server(
-            tmp_path,
-            default=f'hosts = ["{host.host}"]\nmax_connections = 10',
-            more=VMTAS.format(beside=beside.host),
-        ) as daemon:
-            assert queued(daemon)["a"] == count
-            stop = threading.Event()
-            feeder = threading.Thread(target=feed, args=(daemon, stop))
-            feeder.start()
-            wait_until(lambda: len(beside.arrivals) > 20, "nothing is delivered beside")
-            began = time.monotonic()
-            assert daemon.ask("messages.reroute", to="b", vmta="a")["moved"] == count
-            took = time.monotonic() - began
-            ended = time.monotonic()
-            stop.set()
-            feeder.join()
-            times = [
-                began,
-                *(each.at for each in beside.arrivals if began < each.at < ended),
-                ended,
-            ]
-            longest = max(after - before for before, after in itertools.pairwise(times))
-            print(
-                f"{count} moved in {took:.1f} s; {len(times) - 2} delivered beside, "
-                f"longest pause {longest:.2f} s; lag p99 {daemon.ask('status')['loop_lag_p99_ms']} ms"
-            )
-            assert took < MOVE_WITHIN_S
-            assert longest < 1.5
-            daemon.ask("vmta.resume", vmta="b")
-            all_once(host, count)
+    with backlogged(tmp_path, count) as (daemon, host, beside):
+        stop = threading.Event()
+        feeder = threading.Thread(target=feed, args=(daemon, stop))
+        feeder.start()
+        wait_until(lambda: len(beside.arrivals) > 20, "nothing is delivered beside")
+        began = time.monotonic()
+        assert daemon.ask("messages.reroute", to="b", vmta="a")["moved"] == count
+        took = time.monotonic() - began
+        ended = time.monotonic()
+        stop.set()
+        feeder.join()
+        times = [
+            began,
+            *(each.at for each in beside.arrivals if began < each.at < ended),
+            ended,
+        ]
+        longest = max(after - before for before, after in itertools.pairwise(times))
+        print(
+            f"{count} moved in {took:.1f} s; {len(times) - 2} delivered beside, "
+            f"longest pause {longest:.2f} s; lag p99 {daemon.ask('status')['loop_lag_p99_ms']} ms"
+        )
+        assert took < MOVE_WITHIN_S
+        assert longest < 1.5
+        daemon.ask("vmta.resume", vmta="b")
+        all_once(host, count)
 
 
 def feed(daemon: Daemon, stop: threading.Event) -> None:

@@ -112,6 +112,11 @@ class Daemon:
         return self.process.pid
 
     @property
+    def is_up(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
     def log(self) -> str:
         """Everything it has said so far."""
         return (self.place / "server.log").read_text(errors="replace")
@@ -176,6 +181,12 @@ class Daemon:
                 raise AssertionError(f"waited for {wanted}, found {found}\n{self.log[-4000:]}")
             time.sleep(0.05)
 
+    def had_no_fault(self) -> None:
+        """No bug of ours was met so far. Raises AssertionError with the end of its log."""
+        log = self.log
+        assert self.totals()["bugs"] == 0, log[-4000:]
+        assert "a fault of ours" not in log, log[-4000:]
+
     def records(self) -> list[dict[str, str]]:
         """All accounting records, after a rotation has brought the file up to date."""
         self.ask("rotate")
@@ -216,12 +227,29 @@ class Daemon:
 
 
 @contextmanager
-def running(place: Path, **settings: Any) -> Iterator[Daemon]:
-    """A started server, stopped at the end whatever happens."""
-    daemon = Daemon(place, **settings)
-    daemon.start()
+def ended(daemon: Daemon) -> Iterator[Daemon]:
+    """No server outlives its test."""
     try:
         yield daemon
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.stop()
+        if daemon.is_up:
+            daemon.kill()
+
+
+@contextmanager
+def serving(daemon: Daemon) -> Iterator[Daemon]:
+    """It is started. If it still runs at the end it had no fault of its own, and stops as it is told."""
+    with ended(daemon):
+        daemon.start()
+        yield daemon
+        if daemon.is_up:
+            daemon.had_no_fault()
+            assert daemon.stop() == 0, daemon.log[-4000:]
+        assert "Traceback" not in daemon.log, daemon.log[-4000:]
+
+
+@contextmanager
+def running(place: Path, **settings: Any) -> Iterator[Daemon]:
+    """A server of these settings, started and ended as `serving` does."""
+    with serving(Daemon(place, **settings)) as daemon:
+        yield daemon

@@ -19,7 +19,7 @@ from mta.config.load import Settings
 from mta.io.files import write_atomically
 from mta.runtime.license import UNLICENSED, Delivered, Entitlement, State
 from mta.runtime.supervisor import run
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, serving
 
 LOOK_S = 0.02
 ROOT = Path(__file__).parents[2]
@@ -177,16 +177,8 @@ def licensed(
     guard = Licensed(place)
     asked = {name: settings.pop(name) for name in ("emails", "fails") if name in settings}
     guard.allow(entitlement, **asked)
-    daemon = licensed_daemon(place, **settings)
-    try:
-        daemon.start()
+    with serving(licensed_daemon(place, **settings)) as daemon:
         yield daemon, guard
-        assert daemon.totals()["bugs"] == 0, daemon.log[-4000:]
-        assert daemon.stop() == 0
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait()
 
 
 def main() -> int:

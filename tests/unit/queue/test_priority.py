@@ -63,28 +63,17 @@ def places(world: World, numbers: list[int]) -> list[int]:
     return [order.index(number) for number in numbers]
 
 
-def test_high_passes_what_waits_in_memory() -> None:
-    world = a_world()
-    for _ in range(100):
+@pytest.mark.parametrize(("window", "waiting"), [(1000, 100), (20, 300)], ids=["memory", "disk"])
+def test_high_passes_a_backlog_in(window: int, waiting: int) -> None:
+    world = a_world(window=window)
+    for _ in range(waiting):
         world.accept("one.test")
     world.run(1.0)
     (urgent,) = world.accept("one.test", priority=HIGH)
     before = len(world.delivered)
     world.run(60)
     assert places(world, [urgent])[0] <= before + 2
-    assert len(world.delivered) == 101
-
-
-def test_high_passes_a_backlog_on_disk() -> None:
-    world = a_world(window=20)
-    for _ in range(300):
-        world.accept("one.test")
-    world.run(1.0)
-    (urgent,) = world.accept("one.test", priority=HIGH)
-    before = len(world.delivered)
-    world.run(60)
-    assert places(world, [urgent])[0] <= before + 2
-    assert len(world.delivered) == 301
+    assert len(world.delivered) == waiting + 1
 
 
 def test_without_end_of_high_the_others_go_on() -> None:
