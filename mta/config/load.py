@@ -13,6 +13,8 @@ from pathlib import Path
 from mta.bounce.rules import Rule
 from mta.config import build, senders
 from mta.config.files import read_tree
+from mta.config.layers import build_layers
+from mta.config.listeners import build_listeners
 from mta.config.report import Report
 from mta.config.sections import read_sections
 from mta.model.errors import ConfigError, Problem
@@ -77,13 +79,13 @@ def load(path: Path | str) -> Settings:
         server_place=Place(tree.origin(("server",)).file, "server"),
         vmtas=vmtas.values(),
         sites=build.build_sites(sections, report),
-        layers=build.build_layers(sections, report),
+        layers=build_layers(sections, report),
     )
     reporting = tree.origin(("license", "reporting"))
     settings = Settings(
         file=tree.main.file,
         server=server,
-        listeners=tuple(build.build_listeners(sections, names, report)),
+        listeners=tuple(build_listeners(sections, names, report)),
         vmtas=vmtas,
         pools=pools,
         selection=senders.build_selection(sections, names, vmtas, report),

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from mta.config.files import KeyPath, Tree, format_key
+from mta.config.kinds import check_name
 from mta.config.schema import ConfigFile
 from mta.model.errors import Problem
 from mta.policy.rules import Place
@@ -46,6 +47,18 @@ class Report:
     def warning(self, path: KeyPath, text: str) -> None:
         """Something that will probably go wrong."""
         self.warnings.append(self._at(path, text))
+
+    def is_told(self, path: KeyPath) -> bool:
+        """Whether a mistake within this key was told already, and may be why something is missing."""
+        key = format_key(path)
+        return any(problem.key.startswith((f"{key}.", f"{key}[")) for problem in self.problems)
+
+    def check_name(self, name: str, what: str, path: KeyPath) -> None:
+        """A problem unless it may name a virtual MTA, a pool, a site or an accounting set."""
+        try:
+            check_name(name, what)
+        except ValueError as error:
+            self.problem(path, str(error))
 
     def place(self, path: KeyPath) -> Place:
         """Where the rules made of this table come from."""

@@ -5,7 +5,6 @@ exists and can be what it is meant to be. A *sender* here is a virtual MTA or a 
 from collections.abc import Collection, Iterable, Mapping
 
 from mta.config.files import KeyPath
-from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
 from mta.config.sections import Sections
 from mta.policy.rules import PoolRules, SelectionRules, VmtaRules
@@ -20,10 +19,7 @@ def build_pools(
     found = {}
     for name, section in sections.pools.items():
         path = ("pool", name)
-        try:
-            check_name(name, "a pool")
-        except ValueError as error:
-            report.problem(path, str(error))
+        report.check_name(name, "a pool", path)
         if name in vmtas:
             text = f"[vmta.{name}] has this name already; a message could mean either: rename one"
             report.problem(path, text)
