@@ -149,7 +149,8 @@ def test_a_refusal_of_a_message_or_recipient_rests_nothing(
 ) -> None:
     script = Moody(moment, reply)
     with Host(script) as host:
-        domain = sender.domain(host, retry=["1h"], backoff_initial="1h")
+        # One connection at most: a second would be no wonder while the first is still busy with its refusal.
+        domain = sender.domain(host, retry=["1h"], backoff_initial="1h", max_connections=1)
         number = sender.send(f"x@{domain}")
         (record,) = sender.wait_for_records(domain, kind)
         script.refuses = False

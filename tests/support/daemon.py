@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from mta.control.client import ControlClient
 from mta.control.protocol import ControlError
-from tests.support.warm import Forked
+from tests.support import warm
 
 START_TIMEOUT_S = 60.0  # a start takes one second; beside a compiler and other tests up to twenty
 STOP_TIMEOUT_S = 40.0
@@ -90,7 +90,7 @@ class Daemon:
         self.disk = disk or place
         self.command = list(command)
         self.port = free_port()
-        self.process: subprocess.Popen[bytes] | Forked | None = None
+        self.process: subprocess.Popen[bytes] | warm.Forked | None = None
         self._environment = {**os.environ, **(environment or {})}
         self.config = place / "sluice.toml"
         self.config.write_text(
@@ -132,12 +132,12 @@ class Daemon:
                 self.kill()
                 raise
 
-    def _open(self, log: BinaryIO) -> subprocess.Popen[bytes] | Forked:
+    def _open(self, log: BinaryIO) -> subprocess.Popen[bytes] | warm.Forked:
         words = ["run", "--config", str(self.config)]
         match self.command:
-            case [sys.executable, "-m", module]:
+            case [sys.executable, "-m", module] if warm.is_here():
                 path = self.place / "server.log"
-                return Forked(module, words, cwd=self.place, env=self._environment, log=path)
+                return warm.Forked(module, words, cwd=self.place, env=self._environment, log=path)
         return subprocess.Popen(
             [*self.command, *words],
             cwd=self.place,

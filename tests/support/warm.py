@@ -68,6 +68,14 @@ class Forked:
         return self.returncode
 
 
+def is_here() -> bool:
+    """Whether a fork would stand where its caller does: a thread in a network of its own takes only its children there."""
+    return all(
+        os.readlink(f"/proc/thread-self/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+        for kind in ("net", "mnt")
+    )
+
+
 _warm: socket.socket | None = None
 
 
