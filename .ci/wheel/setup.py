@@ -32,7 +32,7 @@ COMPILED = {
     "policy": "admission reaction retry",
     "queue": "actions alarms answers connecting finding leases limits memory queue rate scheduler trouble window",
     "smtp": "client dots extensions grammar lines octets parameters replies server",
-    "spool": "bodies inflight ops outbox queries rows store writer",
+    "spool": "bodies census inflight ops outbox queries rows store writer",
 }
 
 

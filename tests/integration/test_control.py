@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from mta.control import server as server_module
+from mta.control.access import Peer, may_control, open_socket, read_peer
 from mta.control.client import ControlClient
 from mta.control.protocol import MAX_REQUEST, ControlError
 from mta.control.registry import NoArguments, Registry
-from mta.control.server import ControlServer, Peer, may_control, open_socket, read_peer
+from mta.control.server import ControlServer
 
 
 class EchoArgs(msgspec.Struct, forbid_unknown_fields=True):
