@@ -130,19 +130,18 @@ class VmtaFace(Protocol):
         """Keep it on disk. Raises OSError."""
 
 
-class ServerFace(Protocol):
-    """What the server as a whole answers."""
-
-    async def status(self) -> Row: ...
+class ConfigurationFace(Protocol):
+    """What the server answers of its configuration."""
 
     async def reload(self) -> list[str]:
         """What changed, in words. Raises ConfigError and changes nothing."""
 
-    async def rotate(self) -> dict[str, str]:
-        """Accounting set → the file that was finished."""
-
     def configuration(self) -> dict[str, dict[str, str]]:
         """The configuration that runs: section → key → value as TOML, no secrets."""
+
+
+class OrdersFace(Protocol):
+    """What the server answers of the operator's orders."""
 
     def orders(self) -> list[Order]:
         """The operator's orders in force."""
@@ -152,5 +151,14 @@ class ServerFace(Protocol):
 
     async def recall_orders(self, subjects: Sequence[tuple[str, str, str]]) -> int:
         """These hold no longer; how many of them there were. Raises OSError."""
+
+
+class ServerFace(Protocol):
+    """What the server as a whole answers."""
+
+    async def status(self) -> Row: ...
+
+    async def rotate(self) -> dict[str, str]:
+        """Accounting set → the file that was finished."""
 
     def shutdown(self, *, drain: bool) -> None: ...

@@ -11,7 +11,7 @@ import msgspec
 
 from mta.control.arguments import MAX_QUEUES, shown
 from mta.control.asking import Times, ask_all
-from mta.control.faces import Row, ServerFace, WorkerFace
+from mta.control.faces import OrdersFace, Row, WorkerFace
 from mta.control.groups import KINDS, MAX_GROUPS, ORDERS, merge_groups
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
@@ -58,7 +58,7 @@ class OrderVerbs:
 
     def __init__(
         self,
-        server: ServerFace,
+        server: OrdersFace,
         workers: Sequence[WorkerFace],
         times: Times | None = None,
         now: Callable[[], float] = time.time,

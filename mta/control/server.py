@@ -57,7 +57,7 @@ class ControlServer:
         status = self.path.stat()
         self._inode, self._gid = status.st_ino, status.st_gid
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listening, limit=MAX_REQUEST
+            self._connected, sock=listening, limit=MAX_REQUEST
         )
 
     async def close(self) -> None:
@@ -72,9 +72,13 @@ class ControlServer:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of ours: of one that asyncio makes itself, it logs our cancelling it as a fault.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             peer = read_peer(writer.get_extra_info("socket"))
             refusal = self._refusal(peer)
@@ -87,7 +91,6 @@ class ControlServer:
         except Exception:  # a task border: one connection
             log.exception("control connection failed")
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     def _refusal(self, peer: Peer) -> ControlError | None:

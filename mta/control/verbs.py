@@ -20,7 +20,7 @@ from mta.control.arguments import (
     shown,
 )
 from mta.control.asking import SLACK_S, Times, ask_all
-from mta.control.faces import Row, ServerFace, WorkerFace
+from mta.control.faces import ConfigurationFace, Row, ServerFace, WorkerFace
 from mta.control.message_verbs import not_queued, not_there
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
@@ -41,10 +41,12 @@ class Verbs:
     def __init__(
         self,
         server: ServerFace,
+        configuration: ConfigurationFace,
         workers: Sequence[WorkerFace],
         times: Times | None = None,
     ) -> None:
         self._server = server
+        self._configuration = configuration
         self._workers = workers
         self._times = times or Times()
 
@@ -162,7 +164,7 @@ class Verbs:
 
     async def config_running(self, args: NoArguments) -> Row:
         """Section → key → value as TOML, as `config show` has it."""
-        return {"sections": self._server.configuration()}
+        return {"sections": self._configuration.configuration()}
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Verbs:
     async def reload(self, args: NoArguments) -> Row:
         """Read the configuration again; a bad one changes nothing."""
         try:
-            return {"reloaded": True, "notes": await self._server.reload()}
+            return {"reloaded": True, "notes": await self._configuration.reload()}
         except ConfigError as error:
             raise ControlError(
                 "the configuration was not changed; it has mistakes:\n" + str(error),

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,6 @@ import uvloop
 
 from mta import __version__
 from mta.config.load import Settings, load
-from mta.config.show import show
 from mta.control.archive_verbs import ArchiveVerbs
 from mta.control.license_verbs import LicenseVerbs
 from mta.control.message_verbs import MessageVerbs
@@ -38,12 +37,11 @@ from mta.io.http import HttpServer
 from mta.io.inherit import inherited_listeners, listening_sockets
 from mta.io.listen import Acceptor
 from mta.io.notify import Notifier
-from mta.model.errors import ConfigError, Problem, SpoolError
-from mta.policy.orders import Order
+from mta.model.errors import ConfigError, SpoolError
 from mta.runtime import follower_process, worker_process
-from mta.runtime.calls import CallFailed
 from mta.runtime.crew import Crew
 from mta.runtime.governor import Governor
+from mta.runtime.in_force import InForce
 from mta.runtime.license import (
     AlreadyRunning,
     OpenGuard,
@@ -53,7 +51,6 @@ from mta.runtime.license import (
 from mta.runtime.license_office import LicenseOffice
 from mta.runtime.metrics_page import MetricsPage
 from mta.runtime.nursery import Nursery, open_nursery
-from mta.runtime.orders import StandingOrders
 from mta.runtime.process import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -68,7 +65,6 @@ from mta.runtime.process import (
 from mta.runtime.quotas import QuotaFile
 from mta.runtime.records import LocalRecords, Records, RemoteRecords
 from mta.runtime.solo import Solo
-from mta.runtime.vmta_states import VmtaState, VmtaStates, describe_vmtas
 from mta.spool.database import Lock
 from mta.spool.words import SpoolLocked
 
@@ -79,20 +75,6 @@ DRAIN_TIMEOUT_S = 86_400.0
 BROKEN_STOP_S = 1.0  # nothing that is still said can be kept
 ORPHANS_S = 60.0  # workers of a supervisor that was killed end their sessions before they go
 ORPHANS_LOOK_S = 0.2
-# What is read once, at the start. All other settings change with a reload.
-FIXED = (
-    "spool_dir",
-    "workers",
-    "control_socket",
-    "lab",
-    "hostname",
-    "intake_memory",
-    "body_cache",
-    "max_event_bytes",
-    "dns_servers",
-    "dns_timeout",
-    "dns_cache_entries",
-)
 
 
 def run(config: Path, open_guard: OpenGuard = open_guard) -> int:
@@ -157,7 +139,6 @@ class Supervisor:
     ) -> None:
         """`count` workers; with more than one they are born in `nursery`. `passed`: listening sockets of the service manager."""
         self.config = config
-        self.settings = settings
         self.clock = Clock()
         self.started_at = self.clock.wall()
         self.stopping = asyncio.Event()
@@ -169,8 +150,13 @@ class Supervisor:
         self._office: LicenseOffice | None = None
         self._drain_over = asyncio.Event()
         self._exit_code = EXIT_OK
-        self._vmta_states = VmtaStates(Path(settings.server.spool_dir))
-        self._vmta_states_lock = asyncio.Lock()  # two writers would share one temporary name
+        self._in_force = InForce(
+            config,
+            settings,
+            self.clock,
+            kinds=self._kinds,
+            reload_workers=self._reload_workers,
+        )
         self._notifier = Notifier()
         self._acceptors: list[Acceptor] = []
         self._sockets: list[socket.socket] = []
@@ -179,6 +165,11 @@ class Supervisor:
         self._crew: CrewFace | None = None
         self._records: Records | None = None
         self._metrics: HttpServer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._in_force.settings
 
     async def serve(self) -> int:
         """Start everything, wait for the end, stop everything in the opposite order."""
@@ -212,14 +203,13 @@ class Supervisor:
             call_at=lambda at, work: loop.call_at(clock.to_loop_time(at), work),
         )
         self._quotas = QuotaFile(Path(settings.server.spool_dir))
-        self._orders = StandingOrders(Path(settings.server.spool_dir), clock, self._carry_out)
         self.governor.restore(self._quotas.read())
         addresses = [rules.address for rules in settings.listeners]
         self._sockets = listening_sockets(addresses, self._passed, file=settings.file)
-        self.settings = self._orders.begin(settings)
+        self._in_force.begin()
         await self._start_licence()
         await self._start_crew()
-        self._tasks = [loop.create_task(self._orders.watch())]
+        self._tasks = [loop.create_task(self._in_force.watch())]
         self.office.spools(self.crew.spools())
         await self._start_control()
         await self._start_metrics()
@@ -272,6 +262,12 @@ class Supervisor:
         assert self._office is not None
         return self._office
 
+    async def _kinds(self) -> Collection[str]:
+        return await self.office.kinds()
+
+    async def _reload_workers(self, settings: Settings) -> None:
+        await self.crew.reload(settings)
+
     async def _start_crew(self) -> None:
         settings, governor, clock = self.settings, self.governor, self.clock
         if self._nursery is None:
@@ -302,10 +298,10 @@ class Supervisor:
 
     async def _start_control(self) -> None:
         registry = Registry()
-        Verbs(self, self.crew.fronts).register(registry)
-        VmtaVerbs(self, self.crew.fronts).register(registry)
+        Verbs(self, self._in_force, self.crew.fronts).register(registry)
+        VmtaVerbs(self._in_force, self.crew.fronts).register(registry)
         MessageVerbs(self.crew.fronts).register(registry)
-        OrderVerbs(self, self.crew.fronts, now=self.clock.now).register(registry)
+        OrderVerbs(self._in_force, self.crew.fronts, now=self.clock.now).register(registry)
         TraceVerb(self.crew.fronts).register(registry)
         ArchiveVerbs(self.crew.fronts).register(registry)
         LicenseVerbs(self.office).register(registry)
@@ -416,63 +412,6 @@ class Supervisor:
             "license": await self.office.status(),
         }
 
-    def vmta_rows(self) -> list[dict[str, Any]]:
-        """The virtual MTAs of the configuration."""
-        return describe_vmtas(self.settings)
-
-    def pool_names(self) -> list[str]:
-        """The pools of the configuration."""
-        return list(self.settings.pools)
-
-    async def put_vmta_state(self, name: str, state: str) -> None:
-        """Keep what the operator wants of a virtual MTA. Raises OSError."""
-        async with self._vmta_states_lock:
-            await asyncio.to_thread(self._vmta_states.put, name, VmtaState(state))
-
-    async def reload(self) -> list[str]:
-        """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
-        settings = await asyncio.to_thread(load, self.config)
-        check_reporting(settings, await self.office.kinds())
-        fixed = _fixed_changes(self.settings, settings)
-        if fixed:
-            raise ConfigError(fixed)
-        try:
-            await self._orders.use(settings)
-        except (OSError, CallFailed) as error:
-            text = f"a worker cannot take it, so no worker does: {error}"
-            raise ConfigError([Problem(settings.file, "", text)]) from error
-        logger.info("configuration reloaded")
-        return [str(warning) for warning in settings.warnings]
-
-    async def _carry_out(self, settings: Settings) -> None:
-        """All workers follow these settings, or none does: raises OSError or CallFailed."""
-        await self.crew.reload(settings)
-        if settings.logging != self.settings.logging:
-            log_as_told(settings)
-        self.settings = settings
-
-    def configuration(self) -> dict[str, dict[str, str]]:
-        """The configuration that runs, as `config show` shows one, without the operator's orders."""
-        return show(self._orders.plain)
-
-    def orders(self) -> list[Order]:
-        """The operator's orders in force."""
-        return self._orders.all
-
-    async def give_orders(self, orders: Sequence[Order]) -> None:
-        """From now on these hold, over restarts too. Raises OSError or ValueError, and changes nothing."""
-        try:
-            await self._orders.give(orders)
-        except CallFailed as error:
-            raise OSError(f"a worker cannot take it: {error}") from error
-
-    async def recall_orders(self, subjects: Sequence[tuple[str, str, str]]) -> int:
-        """These hold no longer; how many of them there were. Raises OSError."""
-        try:
-            return await self._orders.recall(subjects)
-        except CallFailed as error:
-            raise OSError(f"a worker cannot take it: {error}") from error
-
     async def rotate(self) -> dict[str, str]:
         """Begin new accounting files; set → the finished file."""
         assert self._records is not None
@@ -487,7 +426,7 @@ class Supervisor:
 
     async def _reload_by_signal(self) -> None:
         try:
-            await self.reload()
+            await self._in_force.reload()
         except ConfigError as error:
             logger.error("the configuration was not changed; it has mistakes", mistakes=str(error))
 
@@ -507,19 +446,3 @@ async def wait_for_orphans(directory: Path) -> None:
                 if asyncio.get_running_loop().time() > until:
                     raise
                 await asyncio.sleep(ORPHANS_LOOK_S)
-
-
-def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:
-    """What a reload cannot change: it needs a restart, and saying so beats doing half of it."""
-    changed = [name for name in FIXED if getattr(old.server, name) != getattr(new.server, name)]
-    keys = [f"dns.{name[4:]}" if name.startswith("dns_") else f"server.{name}" for name in changed]
-    if old.license != new.license:
-        keys.append("license")
-    if old.metrics != new.metrics:
-        keys.append("metrics.address")
-    if [each.address for each in old.listeners] != [each.address for each in new.listeners]:
-        keys.append("listener.address")
-    if old.accounting != new.accounting:
-        keys.append("accounting")
-    text = "takes effect only at a restart; take the change back, or restart"
-    return [Problem(new.file, key, text) for key in keys]

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from licensing.model.license import Kind
-from tests.integration.test_license_daemon import TERM, plain_daemon
+from tests.integration.test_license_daemon import TERM
 from tests.scenario.stage import Letter, Stage, hand_in, wait_until
 from tests.support.cli import Cli
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running
 from tests.support.licensed import an_entitlement, licensed
 from tests.support.vendor import Vendor
 from tests.support.vendored import LICENSE
@@ -29,7 +29,8 @@ def a_file(place: Path, vendor: Vendor, kind: Kind = Kind.DEVELOPMENT) -> str:
 
 def test_a_licence_is_installed_and_shown_and_the_exit_code_says_the_state(tmp_path: Path) -> None:
     vendor = a_vendor(tmp_path)
-    with plain_daemon(tmp_path, OWN_ROOT, "127.0.0.1:9") as daemon:
+    nowhere = 'hosts = ["127.0.0.1:9"]'
+    with running(tmp_path, lab=False, default=nowhere, more=OWN_ROOT) as daemon:
         sluice = Cli(daemon)
         ended = sluice("license", "status")
         assert ended.code == 5

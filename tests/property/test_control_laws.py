@@ -29,7 +29,7 @@ SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 def a_registry() -> Registry:
     registry = Registry()
     server, faces = ServerFake(), [Face(0, [a_queue("a.example")]), Face(1)]
-    Verbs(server, faces).register(registry)
+    Verbs(server, server, faces).register(registry)
     MessageVerbs(faces).register(registry)
     OrderVerbs(server, faces).register(registry)
     ArchiveVerbs(faces).register(registry)

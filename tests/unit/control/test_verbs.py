@@ -30,7 +30,8 @@ def a_recipient(name: str, number: int, at: float = 1.0) -> dict[str, Any]:
 
 
 def verbs(*faces: Face) -> Verbs:
-    return Verbs(ServerFake(), faces, QUICK)
+    server = ServerFake()
+    return Verbs(server, server, faces, QUICK)
 
 
 def message_verbs(*faces: Face) -> MessageVerbs:
@@ -82,7 +83,7 @@ async def test_every_verb_names_the_silent_and_keeps_its_time(name: str) -> None
 
 async def test_a_look_with_a_silent_worker_takes_a_second_and_no_longer() -> None:
     began = time.monotonic()
-    await Verbs(ServerFake(), four()).queues(QueuesArgs())
+    await Verbs(ServerFake(), ServerFake(), four()).queues(QueuesArgs())
     assert time.monotonic() - began < Times().look_s + 0.3
     assert Times().look_s == 1.0
 
@@ -196,7 +197,7 @@ async def test_a_fault_of_ours_is_not_taken_for_silence() -> None:
 def test_no_verb_ends_before_its_workers_may() -> None:
     """Else the operator would hear of a time-out, and not whose."""
     registry = Registry()
-    Verbs(ServerFake(), four()).register(registry)
+    Verbs(ServerFake(), ServerFake(), four()).register(registry)
     MessageVerbs(four()).register(registry)
     deadlines = {verb.name: verb.deadline_s for verb in registry.verbs}
     for name in ("queue.retry", "messages.hold", "messages.release", "messages.delete"):
