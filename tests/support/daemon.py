@@ -135,7 +135,8 @@ class Daemon:
     def _open(self, log: BinaryIO) -> subprocess.Popen[bytes] | warm.Forked:
         words = ["run", "--config", str(self.config)]
         match self.command:
-            case [sys.executable, "-m", module] if warm.is_here():
+            case [sys.executable, "-m", module, *before] if warm.is_here():
+                words = [*before, *words]
                 path = self.place / "server.log"
                 return warm.Forked(module, words, cwd=self.place, env=self._environment, log=path)
         return subprocess.Popen(
