@@ -21,6 +21,7 @@ def test_a37_whatever_licensing_throws_mail_goes_on_and_is_counted_later(
             tmp_path,
             METERED,
             emails=5000,
+            faults_meant=True,
             default=f'hosts = ["{host.host}"]',
             server=f"workers = {workers}",
         ) as (daemon, guard):
@@ -45,7 +46,11 @@ def test_a37_a_server_whose_licensing_fails_from_the_start_serves_by_what_it_was
     with Stage() as stage:
         host = stage.witness()
         with licensed(
-            tmp_path, an_entitlement(), fails=CALLS, default=f'hosts = ["{host.host}"]'
+            tmp_path,
+            an_entitlement(),
+            fails=CALLS,
+            faults_meant=True,
+            default=f'hosts = ["{host.host}"]',
         ) as (daemon, guard):
             hand_in(daemon, [Letter((f"a{n}@d.example",)) for n in range(50)])
             host.wait_for(50)

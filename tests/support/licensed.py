@@ -171,13 +171,13 @@ def licensed_daemon(place: Path, **settings: Any) -> Daemon:
 
 @contextmanager
 def licensed(
-    place: Path, entitlement: Entitlement, **settings: Any
+    place: Path, entitlement: Entitlement, *, faults_meant: bool = False, **settings: Any
 ) -> Iterator[tuple[Daemon, Licensed]]:
     """A started server under this licence. It had no fault of its own and is stopped at the end, whatever happens."""
     guard = Licensed(place)
     asked = {name: settings.pop(name) for name in ("emails", "fails") if name in settings}
     guard.allow(entitlement, **asked)
-    with serving(licensed_daemon(place, **settings)) as daemon:
+    with serving(licensed_daemon(place, **settings), faults_meant=faults_meant) as daemon:
         yield daemon, guard
 
 

@@ -219,7 +219,7 @@ def test_the_work_does_not_grow_with_idle_queues() -> None:
         assert len(world.delivered) == 100
         return scheduler.steps - before
 
-    assert steps(10) == steps(100_000)
+    assert steps(10) == steps(20_000)
 
 
 def test_mail_that_comes_while_the_last_outcome_is_being_written_is_not_overlooked() -> None:
