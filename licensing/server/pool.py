@@ -107,12 +107,3 @@ def after_report(lease: LeaseRow, used: int, now: float) -> LeaseRow:
     used = min(lease.emails, max(lease.used, used))
     is_over = used == lease.emails or now >= lease.use_until
     return replace(lease, used=used, state="closed" if is_over else "open")
-
-
-def is_reclaimable(lease: LeaseRow, terms: LeaseTerms, now: float) -> bool:
-    """Whether the rest may be given to others without having heard from the node (`on_expiry` only)."""
-    return (
-        terms.reclaim == "on_expiry"
-        and lease.state == "open"
-        and now > lease.use_until + EXPIRY_MARGIN_S
-    )

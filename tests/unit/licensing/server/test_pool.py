@@ -12,7 +12,6 @@ from licensing.server.pool import (
     after_report,
     block_size,
     ceiling,
-    is_reclaimable,
     period_at,
     share,
     use_until,
@@ -119,13 +118,6 @@ def test_a_lease_is_closed_when_it_is_used_up_or_over() -> None:
 def test_use_never_goes_back_and_never_beyond_the_lease() -> None:
     assert after_report(LEASE, 5, 500).used == 10
     assert after_report(LEASE, 500, 500).used == 100
-
-
-def test_only_leases_that_end_by_themselves_are_given_to_others_unheard() -> None:
-    by_report, by_time = LeaseTerms(), LeaseTerms(reclaim="on_expiry")
-    assert not is_reclaimable(LEASE, by_report, 10**9)
-    assert not is_reclaimable(LEASE, by_time, 1_300)
-    assert is_reclaimable(LEASE, by_time, 1_301)
 
 
 def test_a_lease_never_outlives_its_period_or_its_licence() -> None:
