@@ -11,9 +11,9 @@ from typing import Protocol
 
 import msgspec
 
+from licensing.calendar import say_time
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
-from licensing.facts import say_time
 from licensing.model.activation import (
     Activation,
     ActivationRequest,

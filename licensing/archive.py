@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from licensing.books import day_of
+from licensing.calendar import day_of
 from licensing.files import sync_folder
 
 # seq, trusted time, kind, record, prev, hash

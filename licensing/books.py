@@ -4,7 +4,6 @@ The loop changes them, the ledger's thread is given copies: nothing is shared be
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -85,11 +84,6 @@ class Times:
     wall: float
     boottime: float
     trusted: float
-
-
-def day_of(at: float) -> str:
-    """The UTC day of a moment, as reports name it: `2026-12-01`."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 def unacknowledged_days(books: Books) -> dict[str, int]:

@@ -11,12 +11,12 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from licensing.calendar import say_time
 from licensing.reconcile import compare, count_deliveries
 
 Ask = Callable[..., Any]
@@ -156,7 +156,7 @@ class Looking:
             show_json(found)
             return
         for each in found:
-            typer.echo(f"{moment(each['at'])}  {each['code']}  {each['text']}")
+            typer.echo(f"{say_time(each['at'])}  {each['code']}  {each['text']}")
 
     def request(self, output: Output = None, config: Config = None, socket: Socket = None) -> None:
         """A request for a seat, to carry to the vendor's portal by hand."""
@@ -294,7 +294,7 @@ def status_lines(found: Row) -> list[str]:
     kinds = ", ".join(each["kind"] for each in found.get("licenses", ())) or "no licence"
     lines = [f"{kinds}: {found['state']}"]
     lines += [found["hold"] or found["reason"]] if found["hold"] or found["reason"] else []
-    lines += [f"until {moment(found['deadline'])}"] if found.get("deadline") else []
+    lines += [f"until {say_time(found['deadline'])}"] if found.get("deadline") else []
     lines += [each["text"] for each in found["remarks"] if each["text"] not in lines]
     connections = found["connections"]
     limit = "any number" if connections["limit"] is None else connections["limit"]
@@ -307,7 +307,7 @@ def status_lines(found: Row) -> list[str]:
         lines.append(f"  {volume['left']} Emails at hand, {volume.get('under_way', 0)} under way")
     report = found.get("report") or {}
     if report.get("last_contact"):
-        lines.append(f"the vendor was reached {moment(report['last_contact'])}")
+        lines.append(f"the vendor was reached {say_time(report['last_contact'])}")
     if report.get("failure"):
         lines.append(f"the last report failed: {report['failure']}")
     lines += [found["trouble"]] if found.get("trouble") else []
@@ -326,11 +326,6 @@ def license_lines(each: Row) -> list[str]:
     lines.append(f"  activated: {activation}" if activation else "  not activated")
     lines += [f"  {each['refusal']}"] if each["refusal"] else []
     return lines
-
-
-def moment(at: float) -> str:
-    """A time in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def show_json(answer: Any) -> None:

@@ -1,6 +1,7 @@
 """Gathers what is known at this moment into `Facts`, for `evaluate` to judge. No IO, no decision."""
 
-from licensing.books import Books, day_of
+from licensing.books import Books
+from licensing.calendar import day_of
 from licensing.contact import Contact
 from licensing.facts import ALTERED, Facts, Finding, Held, VolumeUse
 from licensing.lease import Allowance

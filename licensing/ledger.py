@@ -16,7 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from licensing.books import Books, Times, day_of, unacknowledged_days
+from licensing.books import Books, Times, unacknowledged_days
+from licensing.calendar import day_of
 from licensing.chain import Break
 from licensing.history import History
 from licensing.ledger_file import LedgerError, LedgerFile, failure

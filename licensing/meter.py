@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from licensing.books import Books, day_of
+from licensing.books import Books
+from licensing.calendar import day_of
 from licensing.errors import LicenseError
 
 FLUSH_AT = 10_000  # Emails that wait for a commit are never more

@@ -3,7 +3,8 @@
 After a crash nothing is given out until the journals were read: what the last run delivered and did not count is used already.
 """
 
-from licensing.books import Books, day_of
+from licensing.books import Books
+from licensing.calendar import day_of
 from licensing.installation import Installation
 from licensing.lease import Allowance, DailyAllowance
 from licensing.model.license import License

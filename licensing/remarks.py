@@ -4,8 +4,9 @@ Only words: `evaluate` decides when each holds. A text never depends on the time
 decision must stay the same until its `until`. The code names an occurrence for ever: licence, period or since when.
 """
 
+from licensing.calendar import say_time
 from licensing.entitlement import Remark
-from licensing.facts import Finding, Held, VolumeUse, say_time
+from licensing.facts import Finding, Held, VolumeUse
 
 VOLUME_PERCENT = (80, 90, 95, 100)  # C26; 80 and 100 are clause 9.5's
 EXPIRY_DAYS = (60, 30, 14, 7, 3, 1)

@@ -9,20 +9,9 @@ In no state is mail deleted, bounced or aged out; no kind but Volume stops for s
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from licensing.calendar import DAY_S, business_days_after, next_midnight, start_of_day
 from licensing.entitlement import Injection, Remark, State
-from licensing.facts import (
-    ALTERED,
-    BORNE,
-    CURED,
-    DAY_S,
-    VENDOR_DECIDES_S,
-    Facts,
-    Finding,
-    Held,
-    business_days_after,
-    next_midnight,
-    start_of_day,
-)
+from licensing.facts import ALTERED, BORNE, CURED, VENDOR_DECIDES_S, Facts, Finding, Held
 from licensing.model.license import DevelopmentLimit, Kind
 from licensing.remarks import EXPIRY_DAYS, VOLUME_PERCENT, Words
 

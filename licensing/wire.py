@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from licensing.calendar import day_of
 from licensing.envelope import MAX_ENVELOPE_BYTES, MEDIA_TYPE, Envelope
 from licensing.errors import LicenseError
 from licensing.files import write_atomically
@@ -87,7 +88,7 @@ class SentLog:
         if data == self._last:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        day = day_of(now)
         path = self._folder / f"{day}.jsonl"
         is_new_day = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

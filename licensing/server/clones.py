@@ -8,8 +8,8 @@ was activated; where both are alike, the one that reports first then. Never both
 
 import msgspec
 
+from licensing.calendar import business_days_after
 from licensing.envelope import decode_envelope
-from licensing.facts import business_days_after
 from licensing.model.license import License
 from licensing.model.usage import Notice, UsageReport
 from licensing.server.desk import note

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from licensing.calendar import business_days_after
 from licensing.entitlement import LAB, UNLICENSED, Entitlement, Injection, State
 from licensing.evaluate import evaluate
-from licensing.facts import VENDOR_DECIDES_S, Facts, Finding, Held, VolumeUse, business_days_after
+from licensing.facts import VENDOR_DECIDES_S, Facts, Finding, Held, VolumeUse
 from licensing.model.license import Kind
 from tests.support.license_facts import (
     BEGINS,
