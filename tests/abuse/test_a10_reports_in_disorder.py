@@ -25,7 +25,7 @@ FATES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(fates=FATES)
 def test_a10_whatever_the_proxy_does_the_totals_agree_in_the_end(
     fates: list[tuple[str, int, int]],

@@ -148,7 +148,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 async def test_a28_any_order_of_deliveries_commits_and_kills_gives_the_exact_count(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

@@ -69,7 +69,7 @@ async def ask(path: Path, line: bytes) -> list[dict[str, Any]]:
         return answers
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=60, suppress_health_check=SLOW)
 @given(lines=st.lists(REQUESTS | GARBAGE, min_size=1, max_size=5))
 def test_whatever_is_asked_is_answered_and_the_next_is_too(lines: list[bytes]) -> None:
     async def run(place: Path) -> None:
@@ -149,7 +149,7 @@ TOML = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=150, suppress_health_check=SLOW)
 @given(text=TOML)
 def test_whatever_the_configuration_says_it_is_taken_or_every_mistake_is_named(text: str) -> None:
     with tempfile.TemporaryDirectory() as place:

@@ -181,4 +181,4 @@ class Processes(RuleBasedStateMachine):
 
 
 TestProcesses = Processes.TestCase
-TestProcesses.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestProcesses.settings = settings(max_examples=100, stateful_step_count=50)

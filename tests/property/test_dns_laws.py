@@ -103,14 +103,14 @@ def as_dnspython_reads(data: bytes) -> Message:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages())
 def test_a_message_reads_as_dnspython_reads_it(message: dns.message.QueryMessage) -> None:
     wire = message.to_wire(max_size=65535)
     assert read_answer(wire) == as_dnspython_reads(wire)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages(), st.data())
 def test_a_damaged_message_reads_as_dnspython_reads_it_or_not_at_all(
     message: dns.message.QueryMessage, data: st.DataObject
@@ -132,7 +132,7 @@ def test_a_damaged_message_reads_as_dnspython_reads_it_or_not_at_all(
     assert set(expected.answer) <= set(read.answer)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
 def test_garbage_is_malformed_or_a_message_and_nothing_else(
     garbage: bytes, answers: int, authorities: int, additionals: int

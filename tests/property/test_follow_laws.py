@@ -213,9 +213,7 @@ async def _live(path: Path, acts: list[Act]) -> None:
         await world.close()
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(acts=st.lists(st.sampled_from(ACTS), min_size=20, max_size=60))
 def test_each_event_is_recorded_once_and_in_order_whatever_is_cut(acts: list[Act]) -> None:
     with tempfile.TemporaryDirectory() as path:

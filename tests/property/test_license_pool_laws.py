@@ -158,7 +158,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolLaws = PoolMachine.TestCase
-TestPoolLaws.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+TestPoolLaws.settings = settings(max_examples=40, stateful_step_count=60)
 
 
 def walk(seed: int, steps: int) -> int:

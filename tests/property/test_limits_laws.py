@@ -150,7 +150,7 @@ class Leasing(RuleBasedStateMachine):
 
 
 TestLeasing = Leasing.TestCase
-TestLeasing.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestLeasing.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 rates = st.builds(Rate, st.integers(1, 5000), st.sampled_from([1.0, 10.0, 60.0, 3600.0]))

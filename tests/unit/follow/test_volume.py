@@ -119,7 +119,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=STEPS)
 def test_whatever_fails_and_whoever_is_killed_every_delivery_counts_once(steps: list[str]) -> None:
     room = Room()

@@ -696,7 +696,7 @@ def some_facts(draw: st.DrawFn) -> Facts:
 
 
 @given(facts=some_facts(), now=SECONDS, part=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_nothing_changes_before_until(facts: Facts, now: float, part: float) -> None:
     found = evaluate(facts, now)
     if found.until is None:
@@ -709,7 +709,7 @@ def test_nothing_changes_before_until(facts: Facts, now: float, part: float) -> 
 
 
 @given(facts=some_facts(), now=SECONDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_stepping_from_until_to_until_comes_to_an_end(facts: Facts, now: float) -> None:
     for _ in range(200):
         until = evaluate(facts, now).until

@@ -198,9 +198,7 @@ async def test_reports_by_hand_are_refused_where_the_licence_says_https(guard: G
         await guard.report_export()
 
 
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(
