@@ -20,7 +20,7 @@ from licensing.ledger import Outgoing
 from licensing.ledger_file import LedgerError
 from licensing.model.activation import Activation
 from licensing.model.usage import Notice, UsageAck
-from licensing.reporter import Outcome, Reporter
+from licensing.reporter import Outcome, Reporter, open_reporter
 from licensing.seats import Seats
 from licensing.selection import Installed
 
@@ -188,19 +188,15 @@ class Heartbeats:
             )
             await home.thread.run(keeper.open_epoch, books.copy(), "activation", home.times())
         books.conn_peak = max(books.conn_peak, home.books.conn_peak)
-        reporter = Reporter(
+        reporter = await open_reporter(
+            home,
             books,
             keeper,
-            home.thread,
             wire=self._seats.wire(each.license),
-            key=home.key,
-            opener=lambda: home.store.trust,
             allowance=None,
-            signed_time=home.signed_time,
             chance=self._chance,
             told=self._told,
         )
-        await reporter.load()
         self._reporters[name] = reporter, books
         return reporter, books
 

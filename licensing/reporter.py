@@ -18,6 +18,7 @@ import msgspec
 from licensing.books import AckedFigures, Books, Times, unacknowledged_days
 from licensing.envelope import Envelope, decode_closed, decode_envelope, encode_envelope
 from licensing.errors import LicenseError
+from licensing.installation import Installation
 from licensing.lease import Allowance, Need
 from licensing.ledger import LedgerThread, Outgoing
 from licensing.ledger_file import LedgerError
@@ -330,6 +331,33 @@ class Reporter:
         self._outgoing, self._present = None, None
         self.tries, self.failure = 0, ""
         return Outcome.NEW_EPOCH
+
+
+async def open_reporter(
+    home: Installation,
+    books: Books,
+    keeper: Keeper,
+    *,
+    wire: Wire,
+    allowance: Allowance | None,
+    chance: random.Random,
+    told: Callable[[str, str], None],
+) -> Reporter:
+    """A reporter of this installation, with what was left under way. Raises LedgerError."""
+    reporter = Reporter(
+        books,
+        keeper,
+        home.thread,
+        wire=wire,
+        key=home.key,
+        opener=lambda: home.store.trust,
+        allowance=allowance,
+        signed_time=home.signed_time,
+        chance=chance,
+        told=told,
+    )
+    await reporter.load()
+    return reporter
 
 
 def carry_over(books: Books, epoch: int, token: str) -> None:

@@ -16,7 +16,7 @@ from licensing.lease import Allowance
 from licensing.model.activation import Activation
 from licensing.model.bodies import BatchAnswers
 from licensing.model.usage import Notice, UsageAck, UsageReport
-from licensing.reporter import Circumstances, Outcome, Reporter, carry_over
+from licensing.reporter import Circumstances, Outcome, Reporter, carry_over, open_reporter
 from licensing.seats import Seats
 from licensing.selection import Installed
 
@@ -101,20 +101,15 @@ class Reports:
             and main is not None
             and main.license_id in self._seats.activations
         ):
-            reporter = Reporter(
+            self.reporter = await open_reporter(
+                home,
                 home.books,
                 home.ledger,
-                home.thread,
                 wire=self._seats.wire(main.license),
-                key=home.key,
-                opener=lambda: home.store.trust,
                 allowance=self._allowance,
-                signed_time=home.signed_time,
                 chance=self._chance,
                 told=self._told,
             )
-            await reporter.load()
-            self.reporter = reporter
         return self.reporter
 
     # -- out ------------------------------------------------------------------------------------------
