@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 MAX_REQUEST = 1 << 20  # an environment is a few KB
 
 
@@ -86,9 +87,12 @@ def _warmed() -> socket.socket:
         _warm, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         _warm.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REQUEST)
         with theirs:
-            # -P: the modules beside this file must not stand before Python's own.
+            # -P: the modules beside this file must not stand before Python's own. The tree is that of the tests, which may be a
+            # compiled one, whatever is installed.
             process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         atexit.register(process.wait, 10.0)
         atexit.register(_warm.close)
@@ -139,7 +143,6 @@ def become(asked: dict[str, Any]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.path[:0] = [each for each in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if each]
     sys.argv = ["", *asked["words"]]  # run_module puts the module's file in front
     runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
 
