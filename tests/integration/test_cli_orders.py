@@ -108,13 +108,13 @@ def test_a_temporary_limit_is_explained_with_its_end_and_gone_after_it(tmp_path:
     with Host(script) as host, a_sender(tmp_path, default="max_connections = 5") as sender:
         sender.domain(host, name="one.example")
         sluice = Cli(sender.server)
+        sluice.json("queue", "pause", "one.example")
+        for number in range(40):
+            sender.send(f"a{number}@one.example")
         words = ("queue", "limit", "one.example", "--max-connections", "1", "--for", "4s")
         (order,) = sluice.json(*words)["orders"]
         assert 0 < order["until"] - time.time() < 6
         began = time.monotonic()
-        sluice.json("queue", "pause", "one.example")
-        for number in range(40):
-            sender.send(f"a{number}@one.example")
         sluice.json("queue", "resume", "one.example")
         policy = {
             each["name"]: each for each in sluice.json("queue", "show", "one.example")["policy"]
