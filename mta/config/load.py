@@ -29,6 +29,7 @@ from mta.policy.rules import (
     PoolRules,
     SelectionRules,
     ServerRules,
+    SourceRules,
     VmtaRules,
 )
 
@@ -45,6 +46,7 @@ class Settings:
     vmtas: Mapping[str, VmtaRules]
     pools: Mapping[str, PoolRules]
     selection: SelectionRules
+    sources: tuple[SourceRules, ...]
     book: Book
     dkim: tuple[DkimRules, ...]
     accounting: tuple[AccountingRules, ...]
@@ -87,6 +89,7 @@ def load(path: Path | str) -> Settings:
         vmtas=vmtas,
         pools=pools,
         selection=senders.build_selection(sections, names, vmtas, report),
+        sources=tuple(senders.build_sources(sections, report)),
         book=book,
         dkim=tuple(build.build_dkim(sections, report)),
         accounting=tuple(build.build_accounting(sections, report)),

@@ -19,7 +19,8 @@ from mta.model.envelope import (
     parse_message_id,
 )
 from mta.model.errors import SpoolError
-from mta.model.event import Attempt, Event, decode_event
+from mta.model.event import Event, decode_event
+from mta.model.told import Action, Told, decode_told
 from mta.queue.actions import QueueState
 from mta.queue.priority import merge_classes
 from mta.spool.bodies import Body
@@ -35,7 +36,7 @@ from mta.spool.rows import (
     decode_rows,
     fetch,
 )
-from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow
+from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow, Seen
 from mta.spool.writer import Writer
 
 # Rows looked through in one go; a search over a million recipients is made of many.
@@ -77,7 +78,16 @@ _REASONS = RowQuery(
     "FROM recipient r JOIN queue q ON q.id = r.queue"
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
-_FAILURES = "SELECT data FROM notice WHERE message = ? ORDER BY entry LIMIT ?"
+_RELEASED = RowQuery(
+    f"{ENTRY_COLUMNS}, q.domain, q.vmta",
+    "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
+    " WHERE r.release_at > 0 AND r.release_at <= ?3 AND (r.release_at, r.id) > (?1, ?2) AND r.held = 0"
+    " ORDER BY r.release_at, r.id LIMIT ?4",
+)
+_OWED = "SELECT data FROM notice WHERE message = ? AND digest = '' ORDER BY entry LIMIT ?"
+_DIGESTS = "SELECT digest FROM notice WHERE digest <> '' GROUP BY digest LIMIT ?"
+_DIGEST = "SELECT data FROM notice WHERE digest = ? AND digest <> '' ORDER BY entry LIMIT ?"
+_WAITING = "SELECT id FROM recipient WHERE id IN (SELECT value FROM json_each(?))"
 _MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _IMPORTED = "SELECT name FROM meta WHERE name IN (SELECT value FROM json_each(?))"
@@ -285,34 +295,58 @@ class Queries:
     # For notices
 
     def owed_notices(self, before: float, limit: int) -> tuple[list[int], float | None]:
-        """Messages with a failure up to `before` that their senders are to be told of; when the next one was."""
+        """Messages of which something has been owed to their senders since `before`; when the next one was."""
         rows = fetch(
             self._cursor,
-            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ?"
+            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ? AND digest = ''"
             " ORDER BY at LIMIT ?)",
             (before, limit),
         )
-        (following,) = self._one("SELECT min(at) FROM notice WHERE at > ?", (before,))
+        (following,) = self._one(
+            "SELECT min(at) FROM notice WHERE at > ? AND digest = ''", (before,)
+        )
         return [row[0] for row in rows], following
 
     def owed_notice(self, number: int, limit: int, content: int) -> OwedNotice | None:
-        """Up to `limit` failures of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
-        rows = fetch(self._cursor, _FAILURES, (number, limit))
+        """Up to `limit` recipients of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
+        rows = fetch(self._cursor, _OWED, (number, limit))
         head = _MESSAGE.run(self._cursor, (number,))
         if not rows or not head:
             return None
-        failures = [decode_event(data) for (data,) in rows]
+        told, over = self._still_true([decode_told(data) for (data,) in rows])
         message = EntryReader(self._number, self._cut).message(head[0])
         prefix, body = self.body(message)
         if isinstance(body, SpillFile):
             with open(body.path, "rb") as file:
                 body = file.read(content)
-        return OwedNotice(
-            message,
-            tuple(failure for failure in failures if isinstance(failure, Attempt)),
-            (prefix + body)[:content],
-            message.size <= content,
-        )
+        return OwedNotice(message, told, over, (prefix + body)[:content], message.size <= content)
+
+    def _still_true(self, told: list[Told]) -> tuple[tuple[Told, ...], tuple[int, ...]]:
+        """Those to be told, and the entries of delays that are over: they were taken meanwhile, or are gone."""
+        delayed = [each.attempt.entry for each in told if each.action is Action.DELAYED]
+        if not delayed:
+            return tuple(told), ()
+        waiting = {row[0] for row in fetch(self._cursor, _WAITING, (as_json(delayed),))}
+        over = tuple(number for number in delayed if number not in waiting)
+        return tuple(each for each in told if each.attempt.entry not in over), over
+
+    def digests(self, limit: int) -> list[str]:
+        """Addresses for which a digest is gathered."""
+        return [row[0] for row in fetch(self._cursor, _DIGESTS, (limit,))]
+
+    def digest(self, address: str, limit: int) -> tuple[tuple[Told, ...], tuple[int, ...]]:
+        """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""
+        rows = fetch(self._cursor, _DIGEST, (address, limit))
+        return self._still_true([decode_told(data) for (data,) in rows])
+
+    # For the look for delays
+
+    def waiting_longest(
+        self, seen: Seen, before: float, limit: int
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Entries beyond `seen`, in the order of their numbers, and those released up to `before`, in the order of that."""
+        released = _RELEASED.run(self._cursor, (seen.release_at, seen.released, before, limit))
+        return self.oldest(limit, seen.entry), list(self._entries(released))
 
     # For the sweep
 
