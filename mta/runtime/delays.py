@@ -1,8 +1,9 @@
 """The look for mail that waits for long, so that its senders are told: once, over any restart.
 
 From where the last look came to, to what has not waited long enough: each entry is looked at once, when its time has come,
-however long the backlog is. Mail that waits for a time its sender set counts from then, and has a place of its own. What is
-owed and how far the look came are written together. What an operator holds is not told of: it waits for him.
+however long the backlog is. Mail that waits for a time its sender set counts from then: it is remembered as numbers from … to,
+and looked at again after that. What is owed and how far the look came are written together. What an operator holds is not told
+of: it waits for him.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ logger = structlog.get_logger()
 CHUNK = 1000
 LOOK_S = 60.0  # or as often as a delay comes about, where that is sooner
 SPOOL_TIMEOUT_S = 60.0
+# Times of delivery are taken together so: what is remembered of them is bounded by the listeners' `max_hold`.
+SPAN_S = 600.0
 
 _STATUS = re.compile(r"\b4\.\d{1,3}\.\d{1,3}\b", re.ASCII)
 
@@ -68,31 +71,58 @@ class DelaySweep:
 
     async def _look_at_chunk(self, rules: NoticeBook, now: float) -> int | None:
         """The next entries; None: there are none whose time has come."""
-        after = rules.delay_told_after_s
-        oldest, released = await asyncio.wrap_future(
-            self._spool.waiting_longest(now - after, CHUNK)
-        )
-        waiting = []
-        before = seen = self._spool.seen
-        for entry in oldest:
-            if self._waited(entry, entry.message.received_at, now) < after:
-                break
-            seen = Seen(entry.number, seen.release_at, seen.released)
-            if entry.message.release_at <= entry.message.received_at:
-                waiting.append(entry)
-        for entry in released:
-            if self._waited(entry, entry.message.release_at, now) < after:
-                break
-            seen = Seen(seen.entry, entry.message.release_at, entry.number)
-            waiting.append(entry)
-        if seen == before:
+        seen = self._spool.seen
+        passed, waiting = await self._next_oldest(seen, rules.delay_told_after_s, now)
+        if passed == seen:
+            passed, waiting = await self._next_released(seen, rules.delay_told_after_s, now)
+        if passed == seen:
             return None
-        delays = await self._delays(self._wanted(waiting, rules), after, now)
+        delays = await self._delays(self._wanted(waiting, rules), rules.delay_told_after_s, now)
         async with asyncio.timeout(SPOOL_TIMEOUT_S):
-            await asyncio.wrap_future(self._spool.owe_delays(delays, seen, now))
+            await asyncio.wrap_future(self._spool.owe_delays(delays, passed, now))
         if delays:
             self._on_owed()
         return len(delays)
+
+    async def _next_oldest(self, seen: Seen, after: float, now: float) -> tuple[Seen, list[Entry]]:
+        """Entries that have waited for long since they came, and what is seen with them."""
+        last, later = seen.entry, dict(seen.later)
+        waiting = []
+        for entry in await asyncio.wrap_future(self._spool.oldest(CHUNK, seen.entry)):
+            message = entry.message
+            if self._waited(entry, message.received_at, now) < after:
+                break
+            last = entry.number
+            if message.release_at <= message.received_at:
+                waiting.append(entry)
+            else:
+                span = _span(message.release_at)
+                first, _ = later.get(span, (last, last))
+                later[span] = first, last
+        return Seen(last, later), waiting
+
+    async def _next_released(
+        self, seen: Seen, after: float, now: float
+    ) -> tuple[Seen, list[Entry]]:
+        """Entries that have waited for long since the time their sender set, and what is seen with them."""
+        # All holds of the licence count here, as if it had been there: late, perhaps, but never early.
+        ripe = now - after - self._spool.licence_held_s(now)
+        span = min(seen.later, default=None)
+        if span is None or (span + 1) * SPAN_S > ripe:
+            return seen, []
+        first, last = seen.later[span]
+        found = await asyncio.wrap_future(self._spool.oldest(CHUNK, first - 1))
+        waiting = [
+            entry
+            for entry in found
+            if entry.number <= last
+            and entry.message.release_at > entry.message.received_at
+            and _span(entry.message.release_at) == span
+        ]
+        later = {other: numbers for other, numbers in seen.later.items() if other != span}
+        if len(found) == CHUNK and found[-1].number < last:
+            later[span] = found[-1].number + 1, last
+        return Seen(seen.entry, later), waiting
 
     def _wanted(self, entries: list[Entry], rules: NoticeBook) -> list[Entry]:
         """Those whose senders are to be told."""
@@ -133,3 +163,7 @@ class DelaySweep:
         """How long it has waited for others than the licence."""
         held_s = self._spool.licence_held_s(now) - entry.message.licence_held_s
         return now - since - held_s
+
+
+def _span(at: float) -> int:
+    return int(at // SPAN_S)

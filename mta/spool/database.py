@@ -44,7 +44,6 @@ MIGRATIONS: dict[int, str] = {
     CREATE INDEX notice_at ON notice (at) WHERE digest = '';
     CREATE INDEX notice_message ON notice (message) WHERE digest = '';
     CREATE INDEX notice_digest ON notice (digest) WHERE digest <> '';
-    CREATE INDEX recipient_release ON recipient (release_at, id) WHERE release_at > 0;
     """,
 }
 

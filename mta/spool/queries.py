@@ -36,7 +36,7 @@ from mta.spool.rows import (
     decode_rows,
     fetch,
 )
-from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow, Seen
+from mta.spool.words import Counts, Filter, Listed, OwedNotice, QueueRow
 from mta.spool.writer import Writer
 
 # Rows looked through in one go; a search over a million recipients is made of many.
@@ -77,12 +77,6 @@ _REASONS = RowQuery(
     "r.id, CASE WHEN q.reason <> '' THEN q.reason ELSE r.reply END",
     "FROM recipient r JOIN queue q ON q.id = r.queue"
     " WHERE r.id IN (SELECT value FROM json_each(?))",
-)
-_RELEASED = RowQuery(
-    f"{ENTRY_COLUMNS}, q.domain, q.vmta",
-    "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
-    " WHERE r.release_at > 0 AND r.release_at <= ?3 AND (r.release_at, r.id) > (?1, ?2) AND r.held = 0"
-    " ORDER BY r.release_at, r.id LIMIT ?4",
 )
 _OWED = "SELECT data FROM notice WHERE message = ? AND digest = '' ORDER BY entry LIMIT ?"
 _DIGESTS = "SELECT digest FROM notice WHERE digest <> '' GROUP BY digest LIMIT ?"
@@ -338,15 +332,6 @@ class Queries:
         """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""
         rows = fetch(self._cursor, _DIGEST, (address, limit))
         return self._still_true([decode_told(data) for (data,) in rows])
-
-    # For the look for delays
-
-    def waiting_longest(
-        self, seen: Seen, before: float, limit: int
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Entries beyond `seen`, in the order of their numbers, and those released up to `before`, in the order of that."""
-        released = _RELEASED.run(self._cursor, (seen.release_at, seen.released, before, limit))
-        return self.oldest(limit, seen.entry), list(self._entries(released))
 
     # For the sweep
 

@@ -76,8 +76,6 @@ CREATE TABLE recipient (
 CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size, job) WHERE held = 0;
 CREATE INDEX recipient_held ON recipient (queue, message, size) WHERE held = 1;
 CREATE INDEX recipient_message ON recipient (message);
--- Mail that waits for a time its sender set: who looks for delays counts from there.
-CREATE INDEX recipient_release ON recipient (release_at, id) WHERE release_at > 0;
 
 -- What senders are still to be told of recipients; each row goes in the transaction that accepts the notice. `data`: see `mta.model.told`.
 -- `digest`: whom a digest will tell; its message is no longer kept, and `message` stands for its number only.

@@ -273,13 +273,6 @@ class Spool:
         """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""
         return self.call(lambda queries: queries.digest(address, limit))
 
-    def waiting_longest(
-        self, before: float, limit: int
-    ) -> "Future[tuple[list[Entry], list[Entry]]]":
-        """What was not looked at for delays yet: entries from the oldest on, and those released up to `before`."""
-        seen = self.seen
-        return self.call(lambda queries: queries.waiting_longest(seen, before, limit))
-
     @property
     def seen(self) -> Seen:
         """How far the look for delays has come, over restarts."""

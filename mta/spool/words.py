@@ -3,6 +3,7 @@
 Nothing here is SQLite's own: a shared database can stand behind the same words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mta.model.envelope import Entry, Message, QueueKey
@@ -46,11 +47,14 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How far the look for delayed mail has come: entries, and, for mail that waited for its time, that time and the entry."""
+    """How far the look for delayed mail has come.
+
+    `later`: entries it passed because they wait for a time their sender set, as first and last number of those to be looked at
+    in one and the same span of time.
+    """
 
     entry: int = 0
-    release_at: float = 0.0
-    released: int = 0
+    later: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
