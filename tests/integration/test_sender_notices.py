@@ -203,17 +203,6 @@ def test_a_source_may_have_somebody_else_told_in_another_language(sender: Sender
     assert of_recipient["Final-Recipient"] == f"rfc822; 550shop@{domain}"
 
 
-def test_a_report_is_not_told_of_whoever_its_sender_claims_to_be(sender: Sender) -> None:
-    report = b"Content-Type: multipart/report; boundary=x\r\n\r\n--x--\r\n"
-    with Host(by_local_part) as host, Host() as home:
-        domain, at_home = sender.domain(host), sender.domain(home)
-        hand_in(sender, f"<me@{at_home}>", f"<550loop@{domain}>", body=report)
-        sender.wait_for_records(domain, "b")
-        time.sleep(1.8)
-        assert not home.messages
-    wait_until(lambda: not sender.server.totals()["queued_recipients"])
-
-
 def test_mail_in_utf_8_is_told_of_in_utf_8(sender: Sender) -> None:
     with Host(by_local_part, offers=(*OFFERS, "SMTPUTF8")) as host, Host() as home:
         domain, at_home = sender.domain(host), sender.domain(home)
