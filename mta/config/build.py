@@ -108,7 +108,7 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
     for name, section in sections.sites.items():
         _check_name(name, "a site", ("site", name), report)
         path = ("site", name)
-        if not (section.mx or section.domains or _is_told(path, report)):
+        if not (section.mx or section.domains or report.is_told(path)):
             report.problem(path, "needs mx or domains: nothing can belong to it")
         found.append(SiteRules(name, section.mx, section.domains))
     for vmta, of_vmta in sections.vmtas.items():
@@ -117,12 +117,6 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
                 text = f"there is no [site.{name}]{did_you_mean(name, sections.sites)}"
                 report.problem(("vmta", vmta, "site", name), text)
     return found
-
-
-def _is_told(path: KeyPath, report: Report) -> bool:
-    """Whether a mistake within this key was told already, and may be why something is missing."""
-    key = format_key(path)
-    return any(problem.key.startswith((f"{key}.", f"{key}[")) for problem in report.problems)
 
 
 def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
@@ -186,7 +180,7 @@ def _check_queue_values(
 ) -> None:
     ours = QueuePolicy()
     is_set = section.model_fields_set
-    if "retry" in is_set and not section.retry and not _is_told((*path, "retry"), report):
+    if "retry" in is_set and not section.retry and not report.is_told((*path, "retry")):
         report.problem((*path, "retry"), 'must name at least one duration, like ["10m"]')
     if is_set & {"backoff_initial", "backoff_cap"}:
         initial = section.backoff_initial or default.backoff_initial or ours.backoff_initial
@@ -357,7 +351,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
             text = f"[accounting.{owners[file]}] writes to this file already"
             report.problem((*path, "path"), text)
         owners[file] = name
-        if not section.records and not _is_told((*path, "records"), report):
+        if not section.records and not report.is_told((*path, "records")):
             report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
         if section.max_size < 1:
             report.problem((*path, "max_size"), "must be larger than nothing")

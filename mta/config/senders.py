@@ -91,7 +91,7 @@ def build_sources(sections: Sections, report: Report) -> list[SourceRules]:
             check_name(name, "a source")
         except ValueError as error:
             report.problem(path, str(error))
-        if not (section.networks or section.users or section.senders):
+        if not (section.networks or section.users or section.senders or report.is_told(path)):
             report.problem(path, "needs networks, users or senders: say whose mail is meant")
         found.append(
             SourceRules(

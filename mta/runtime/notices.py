@@ -40,9 +40,11 @@ from mta.spool.words import OwedNotice
 
 logger = structlog.get_logger()
 
-CHUNK = 100  # messages looked up at a time; one notice is in memory at once
+CHUNK = 20  # messages told of at a time: so many notices are in memory, and share a commit
+CHUNKS = 50  # in one look; then others have their turn
 RETRY_S = 60.0  # after a notice could not be stored
 SPOOL_TIMEOUT_S = 60.0
+MAX_DIGESTS = 500  # addresses looked at at a time
 MAX_DIGEST = (
     10_000  # recipients gathered for one address, some 4 MB; of more there are only the records
 )
@@ -104,16 +106,21 @@ class NoticeDesk:
 
     async def _write_notices(self, now: float) -> int:
         delay = self._rules().notice_delay
-        messages, following = await asyncio.wrap_future(
-            self._spool.owed_notices(now - delay, CHUNK)
-        )
-        if following is not None:
-            self._look_again_at(following + delay)
         written = 0
-        for number in messages:
-            written += await self._tell(number)
-        if messages:
-            self._look_again_at(now)  # there may be more
+        for _ in range(CHUNKS):
+            messages, following = await asyncio.wrap_future(
+                self._spool.owed_notices(now - delay, CHUNK)
+            )
+            if not messages:
+                if following is not None:
+                    self._look_again_at(following + delay)
+                return written
+            told = await asyncio.gather(*map(self._tell, messages), return_exceptions=True)
+            for each in told:
+                if isinstance(each, BaseException):
+                    raise each
+                written += each
+        self._look_again_at(now)  # there may be more
         return written
 
     async def _tell(self, number: int) -> bool:
@@ -180,11 +187,13 @@ class NoticeDesk:
 
     async def _write_digests(self, now: float) -> int:
         rate = self._rules().notice_rate
-        written = 0
-        for address in await asyncio.wrap_future(self._spool.digests(CHUNK)):
-            if self._limit.may_tell(address, rate, now):
-                written += await self._tell_digest(address)
-            self._look_again_at(max(now, self._limit.free_at(address, rate, now)))
+        written, last = 0, ""
+        while addresses := await asyncio.wrap_future(self._spool.digests(last, MAX_DIGESTS)):
+            for address in addresses:
+                if self._limit.may_tell(address, rate, now):
+                    written += await self._tell_digest(address)
+                self._look_again_at(max(now, self._limit.free_at(address, rate, now)))
+            last = addresses[-1]
         return written
 
     async def _tell_digest(self, address: str) -> bool:

@@ -79,7 +79,10 @@ _REASONS = RowQuery(
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
 _OWED = "SELECT data FROM notice WHERE message = ? AND digest = '' ORDER BY entry LIMIT ?"
-_DIGESTS = "SELECT digest FROM notice WHERE digest <> '' GROUP BY digest LIMIT ?"
+_DIGESTS = (
+    "SELECT digest FROM notice WHERE digest <> '' AND digest > ? GROUP BY digest ORDER BY digest"
+    " LIMIT ?"
+)
 _DIGEST = "SELECT data FROM notice WHERE digest = ? AND digest <> '' ORDER BY entry LIMIT ?"
 _WAITING = "SELECT id FROM recipient WHERE id IN (SELECT value FROM json_each(?))"
 _MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
@@ -324,9 +327,9 @@ class Queries:
         over = tuple(number for number in delayed if number not in waiting)
         return tuple(each for each in told if each.attempt.entry not in over), over
 
-    def digests(self, limit: int) -> list[str]:
-        """Addresses for which a digest is gathered."""
-        return [row[0] for row in fetch(self._cursor, _DIGESTS, (limit,))]
+    def digests(self, after: str, limit: int) -> list[str]:
+        """Addresses for which a digest is gathered, in their order, behind this one."""
+        return [row[0] for row in fetch(self._cursor, _DIGESTS, (after, limit))]
 
     def digest(self, address: str, limit: int) -> tuple[tuple[Told, ...], tuple[int, ...]]:
         """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""

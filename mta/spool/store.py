@@ -263,9 +263,9 @@ class Spool:
         self._submit(Fold(message, address, limit, folded.set_result))
         return folded
 
-    def digests(self, limit: int) -> "Future[list[str]]":
-        """Addresses for which a digest is gathered."""
-        return self.call(lambda queries: queries.digests(limit))
+    def digests(self, after: str, limit: int) -> "Future[list[str]]":
+        """Addresses for which a digest is gathered, in their order, behind this one."""
+        return self.call(lambda queries: queries.digests(after, limit))
 
     def digest(
         self, address: str, limit: int

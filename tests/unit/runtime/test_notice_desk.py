@@ -230,7 +230,7 @@ async def test_a_reload_that_wants_no_notices_ends_what_is_owed(stage: Stage) ->
     assert await stage.look(61.0) == 0
     assert await stage.look(1.0) == 0
     assert await stage.owed() == []
-    assert await asyncio.wrap_future(stage.spool.digests(10)) == []
+    assert await asyncio.wrap_future(stage.spool.digests("", 10)) == []
 
 
 async def test_one_mailbox_that_is_told_of_many_senders_has_one_share(stage: Stage) -> None:

@@ -188,14 +188,14 @@ def test_what_is_folded_needs_no_message_and_is_paid_like_a_notice(spool: SpoolU
     assert [spool.ask(fold) for fold in folds] == [0, 0, 1]
     assert messages(spool) == 0
     assert spool.ask(spool.spool.owed_notices(99.0, 10)) == ([], None)
-    assert spool.ask(spool.spool.digests(10)) == ["me@home.example"]
+    assert spool.ask(spool.spool.digests("", 10)) == ["me@home.example"]
     told, over = spool.ask(spool.spool.digest("me@home.example", 10))
     assert [each.attempt.entry for each in told] == [entry.number for entry in entries[:2]]
     assert over == ()
     notice = spool.draft(("news@example.com", GMAIL), sender="")
     notice.answers = (0, [each.attempt.entry for each in told])
     assert spool.try_accept(notice) == [None]
-    assert spool.ask(spool.spool.digests(10)) == []
+    assert spool.ask(spool.spool.digests("", 10)) == []
 
 
 def test_a_digest_survives_a_restart_and_the_spool_is_sound(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_digest_survives_a_restart_and_the_spool_is_sound(tmp_path: Path) -> N
     (report,) = check_spool(tmp_path)
     assert report.problems == []
     spool = SpoolUnderTest(tmp_path)
-    assert spool.ask(spool.spool.digests(10)) == ["me@home.example"]
+    assert spool.ask(spool.spool.digests("", 10)) == ["me@home.example"]
     spool.close()
 
 
