@@ -49,10 +49,23 @@ def parse_wording(language: str, texts: Mapping[str, object]) -> Wording:
     for name, text in texts.items():
         if not isinstance(text, str) or not text or not text.isprintable():
             raise ValueError(f"{language}: {name} must be one line of text")
-        put_in = {found for _, found, _, _ in Formatter().parse(text) if found is not None}
-        if put_in != _NAMES.get(name, frozenset()):
-            raise ValueError(f"{language}: {name} puts in {sorted(put_in)}")
+        wanted = _NAMES.get(name, frozenset())
+        if _put_in(text) != wanted:
+            listed = " and ".join(f"{{{each}}}" for each in sorted(wanted)) or "nothing"
+            raise ValueError(f"{language}: {name} must put in {listed}, and no more")
     return Wording(language, **{name: str(text) for name, text in texts.items()})
+
+
+def _put_in(text: str) -> set[str]:
+    """What stands in braces, with all that says how it is written."""
+    try:
+        return {
+            name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            for _, name, spec, conversion in Formatter().parse(text)
+            if name is not None
+        }
+    except ValueError as error:  # a brace alone
+        return {str(error)}
 
 
 def choose_language(setting: str, wanted: str, known: Mapping[str, Wording]) -> Wording:

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, Strict
 
-from mta.config.notice_texts import BY_SENDER, shipped_wordings
 from mta.model.address import is_domain, normalise_domain, parse_address, parse_host_port
 from mta.model.units import (
     Rate,
@@ -163,10 +162,8 @@ def _read_sender_pattern(value: object) -> str:
 
 def _read_language(value: object) -> str:
     text = _text(value)
-    known = sorted(shipped_wordings())
-    if text != BY_SENDER and text not in known:
-        names = ", ".join(f'"{name}"' for name in known)
-        raise ValueError(f'there are no notices in {text!r}, but in {names}; or "{BY_SENDER}"')
+    if not text.isascii() or not text.isalpha() or not text.islower():
+        raise ValueError(f'{text!r} is no language like "de", nor "sender"')
     return text
 
 

@@ -169,6 +169,12 @@ class ServerSection(Section):
         'The language of notices: "de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", or "sender": as the field '
         "Accept-Language of the message asks, else English.",
     )
+    notice_texts: FilePath = _key(
+        _SERVER.notice_texts,
+        "A directory of words of your own for notices: a file for each language, like `de.toml`, with the phrases that are to be "
+        "others than ours, or with all of them for a further language ([notices.md](notices.md#in-your-own-words)).",
+        example='"notices"',
+    )
     notice_delay: Duration = _key(
         _SERVER.notice_delay,
         "How long the failures of one message are gathered before its sender gets a notice of all of them.",

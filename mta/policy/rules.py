@@ -239,6 +239,7 @@ class ServerRules:
     dns_cache_entries: int = 100_000
     notices: str = NEVER
     notice_language: str = "en"
+    notice_texts: str = ""  # a directory
     notice_delay: float = 60.0
     delay_notice_after: float = 0.0  # 0: only who asks for it is told of delays
     notice_rate: Rate | None = Rate(100, 3600.0)  # noqa: RUF009  # a NamedTuple never changes

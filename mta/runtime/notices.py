@@ -63,7 +63,7 @@ class NoticeDesk:
         counts: Counts,
         rules: Callable[[], ServerRules],
         book: Callable[[], NoticeBook],
-        wordings: Mapping[str, Wording],
+        wordings: Callable[[], Mapping[str, Wording]],
     ) -> None:
         """`intake`: it takes mail for this spool."""
         self._spool = spool
@@ -158,7 +158,7 @@ class NoticeDesk:
             self._look_again_at(self._limit.free_at(address, rules.notice_rate, now))
             return False
         asked = (header.find(b"accept-language") or b"").decode("ascii", "replace")
-        wording = choose_language(rule.language, asked, self._wordings)
+        wording = choose_language(rule.language, asked, self._wordings())
         is_utf8 = bool(message.content & Content.UTF8)
         data = compose_notice(
             told,
@@ -206,7 +206,7 @@ class NoticeDesk:
                     format_message_id(self._spool.uuid, each.attempt.message) for each in wanted
                 ]
                 rule = self._rule_of(wanted[0])
-                wording = choose_language(rule.language, "", self._wordings)
+                wording = choose_language(rule.language, "", self._wordings())
                 data = compose_digest(wanted, names, self._heading(address, wording))
                 return await self._submit(data, address, wanted[0].attempt.vmta, (0, entries))
         except OSError:

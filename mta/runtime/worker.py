@@ -17,7 +17,6 @@ import structlog
 
 from mta.bounce.classify import Classifier
 from mta.config.load import Settings
-from mta.config.notice_texts import shipped_wordings
 from mta.dkim.keys import KeyRing, load_key
 from mta.dkim.signer import Signer
 from mta.dns.resolver import Resolver
@@ -212,7 +211,7 @@ class Worker:
                 counts=self.counts,
                 rules=lambda: self.settings.server,
                 book=lambda: self.notice_book,
-                wordings=shipped_wordings(),
+                wordings=lambda: self.settings.wordings,
             )
             for number, spool in self.spools.items()
         }

@@ -25,8 +25,11 @@ def test_no_phrase_is_left_in_english() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"said": "said:"}, "said puts in"),
-        ({"failed": "{host} failed"}, "failed puts in"),
+        ({"said": "said:"}, "said must put in {host}, and no more"),
+        ({"said": "{host:>99999999} said"}, "said must put in {host}, and no more"),
+        ({"said": "{host.__class__} said"}, "said must put in {host}, and no more"),
+        ({"said": "{host said"}, "said must put in {host}, and no more"),
+        ({"failed": "{host} failed"}, "failed must put in nothing, and no more"),
         ({"failed": "two\r\nlines"}, "one line"),
         ({"failed": 7}, "one line"),
         ({"fialed": "x"}, "no phrase"),

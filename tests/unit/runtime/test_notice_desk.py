@@ -84,7 +84,7 @@ class Stage:
             counts=self.counts,
             rules=lambda: self.rules,
             book=lambda: NoticeBook(self.rules, self.sources),
-            wordings=shipped_wordings(),
+            wordings=shipped_wordings,
         )
 
     async def end(
