@@ -172,7 +172,7 @@ class ServerSection(Section):
     notice_texts: FilePath = _key(
         _SERVER.notice_texts,
         "A directory of words of your own for notices: a file for each language, like `de.toml`, with the phrases that are to be "
-        "others than ours, or with all of them for a further language ([notices.md](notices.md#in-your-own-words)).",
+        "others than ours, or with all of them for a further language.",
         example='"notices"',
     )
     notice_delay: Duration = _key(

@@ -69,6 +69,7 @@ class Counts:
     notices_folded: int = _count(
         "Messages that are told of in a digest: the notices of their sender are beyond `notice_rate`."
     )
+    notices_failed: int = _count("Notices that could not be delivered to whom they were for.")
     notices_waived: int = _count(
         "Recipients of whose failure nobody is told: the digest for their sender is full."
     )

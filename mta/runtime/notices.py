@@ -78,6 +78,9 @@ class NoticeDesk:
 
     def owes(self, entry: Entry, event: Attempt) -> bool:
         """Whether a notice of this end of the entry is owed; it is looked for when its time has come."""
+        if entry.message.source_kind == NOTICE:
+            self._note_lost(entry, event)
+            return False
         is_delivered = event.kind == "d"
         if not (wants_success(entry, event.extensions) if is_delivered else wants_failure(entry)):
             return False
@@ -86,6 +89,17 @@ class NoticeDesk:
             return False
         self.note_owed()
         return True
+
+    def _note_lost(self, entry: Entry, event: Attempt) -> None:
+        """A notice ended. One that could not be delivered is told to nobody (RFC 5321 §6.1), but for the operator."""
+        if event.kind == "b":
+            self._counts.notices_failed += 1
+            logger.warning(
+                "a notice could not be delivered",
+                message=format_message_id(self._spool.uuid, entry.message.number),
+                recipient=entry.address,
+                reply=f"{event.code} {event.enhanced} {event.text}",
+            )
 
     def note_owed(self) -> None:
         """Something is owed from now on."""

@@ -108,13 +108,16 @@ def test_no_notice_is_made_of_a_null_sender_or_of_a_notice(sender: Sender) -> No
         Host(lambda _, line: b"550 5.7.1 no\r\n" if line == "DATA" else None) as home,
     ):
         domain, at_home = sender.domain(host), sender.domain(home)
-        before = sender.server.totals()["notices"]
+        before = sender.server.totals()
         hand_in(sender, "<>", f"<550@{domain}>")
         sender.wait_for_records(domain, "b")
         hand_in(sender, f"<me@{at_home}>", f"<550@{domain}>")
         sender.wait_for_records(at_home, "b")  # the notice itself is refused
         time.sleep(1.5)
-        assert sender.server.totals()["notices"] == before + 1
+        after = sender.server.totals()
+    assert after["notices"] == before["notices"] + 1
+    assert after["notices_failed"] == before["notices_failed"] + 1
+    assert "a notice could not be delivered" in sender.server.log
     wait_until(lambda: not sender.server.totals()["queued_recipients"])
 
 
