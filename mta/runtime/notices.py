@@ -161,14 +161,16 @@ class NoticeDesk:
         told = [] if rule.is_never or is_report(header) else list(owed.told)
         if is_automatic(header):
             told = [each for each in told if each.action is Action.FAILED]
-        entries = [each.attempt.entry for each in owed.told] + list(owed.over)
-        address = rule.address(message.sender)
+        entries = [each.attempt.entry for each in told]
+        unwanted = {each.attempt.entry for each in owed.told} - set(entries)
+        if unwanted or owed.over:
+            self._spool.forget_owed(message.number, [*unwanted, *owed.over])
         if not told:
-            self._spool.forget_owed(message.number, entries)
             return False
+        address = rule.address(message.sender)
         now = self._clock.now()
         if not self._limit.may_tell(address, rules.notice_rate, now):
-            await self._fold(message.number, address)
+            await self._fold(message.number, entries, address)
             self._look_again_at(self._limit.free_at(address, rules.notice_rate, now))
             return False
         asked = (header.find(b"accept-language") or b"").decode("ascii", "replace")
@@ -182,10 +184,10 @@ class NoticeDesk:
         )
         return await self._submit(data, address, message.vmta, (message.number, entries))
 
-    async def _fold(self, number: int, address: str) -> None:
+    async def _fold(self, number: int, entries: list[int], address: str) -> None:
         async with asyncio.timeout(SPOOL_TIMEOUT_S):
             dropped = await asyncio.wrap_future(
-                self._spool.fold_notice(number, address, MAX_DIGEST)
+                self._spool.fold_notice(number, entries, address, MAX_DIGEST)
             )
         self._counts.notices_folded += 1
         self._counts.notices_waived += dropped
@@ -254,7 +256,8 @@ class NoticeDesk:
         message, entries = answers
         try:
             domain = parse_address(to, utf8=True).domain
-        except AddressError:  # nobody could be told
+        except AddressError as error:
+            logger.warning("nobody can be told by mail of this sender", to=to, error=str(error))
             self._spool.forget_owed(message, entries)
             return False
         hostname = self._rules().hostname

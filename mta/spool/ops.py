@@ -83,15 +83,23 @@ class Owe:
 
 
 class Fold:
-    """What is owed of this message is told in a digest, and the message goes if nothing else needs it."""
+    """What is owed of these entries of a message is told in a digest, and the message goes if nothing else needs it."""
 
-    __slots__ = ("address", "done", "dropped", "limit", "message")
+    __slots__ = ("address", "done", "dropped", "entries", "limit", "message")
 
-    def __init__(self, message: int, address: str, limit: int, done: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        message: int,
+        entries: list[int],
+        address: str,
+        limit: int,
+        done: Callable[[int], None],
+    ) -> None:
         self.message = message
+        self.entries = entries
         self.address = address
         self.limit = limit  # no digest holds more
-        self.done = done  # with the number of recipients beyond it, which nobody is told of
+        self.done = done  # with the number of entries beyond it, which nobody is told of
         self.dropped = 0
 
 

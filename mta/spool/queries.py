@@ -314,9 +314,10 @@ class Queries:
         message = EntryReader(self._number, self._cut).message(head[0])
         prefix, body = self.body(message)
         if isinstance(body, SpillFile):
-            with open(body.path, "rb") as file:
-                body = file.read(content)
-        return OwedNotice(message, told, over, (prefix + body)[:content], message.size <= content)
+            body = _beginning(body, content)
+        whole = prefix + body
+        is_whole = len(whole) == message.size <= content
+        return OwedNotice(message, told, over, whole[:content], is_whole)
 
     def _still_true(self, told: list[Told]) -> tuple[tuple[Told, ...], tuple[int, ...]]:
         """Those to be told, and the entries of delays that are over: they were taken meanwhile, or are gone."""
@@ -579,3 +580,12 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
             terms.append(term)
             values.append(bound)
     return "".join(f" AND {term}" for term in terms), values
+
+
+def _beginning(body: SpillFile, size: int) -> bytes:
+    """Its first bytes; of a file that cannot be read, none: its sender is told all the same."""
+    try:
+        with open(body.path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""

@@ -254,13 +254,15 @@ class Spool:
         """Nobody need be told of these entries of the message."""
         self._submit(Answers(message, list(entries)))
 
-    def fold_notice(self, message: int, address: str, limit: int) -> "Future[int]":
-        """What is owed of this message is told in the digest for `address`, which holds `limit` recipients at most.
+    def fold_notice(
+        self, message: int, entries: Sequence[int], address: str, limit: int
+    ) -> "Future[int]":
+        """What is owed of these entries is told in the digest for `address`, which holds `limit` at most.
 
-        How many are beyond it: nobody will be told of those. The message is no longer kept for it.
+        How many are beyond it: nobody will be told of those. The message is no longer kept for them.
         """
         folded: Future[int] = Future()
-        self._submit(Fold(message, address, limit, folded.set_result))
+        self._submit(Fold(message, list(entries), address, limit, folded.set_result))
         return folded
 
     def digests(self, after: str, limit: int) -> "Future[list[str]]":

@@ -52,10 +52,10 @@ WHERE EXISTS (SELECT 1 FROM recipient r WHERE r.id = o.value->>0)
 """
 _FOLD = """
 UPDATE notice SET digest = ?1 WHERE entry IN (
-    SELECT entry FROM notice WHERE message = ?2 AND digest = '' ORDER BY entry
+    SELECT value FROM json_each(?2)
     LIMIT max(0, ?3 - (SELECT count(*) FROM notice WHERE digest = ?1 AND digest <> '')))
 """
-_NOT_FOLDED = "DELETE FROM notice WHERE message = ? AND digest = ''"
+_NOT_FOLDED = "DELETE FROM notice WHERE digest = '' AND entry IN (SELECT value FROM json_each(?))"
 # An operator's hold that came during the attempt stays.
 _UPDATE_RECIPIENTS = """
 UPDATE recipient SET
@@ -317,8 +317,9 @@ class Writer:
     def _fold(self, operations: list[Fold]) -> list[str]:
         """What is owed goes into digests, and the messages that were kept for it go."""
         for op in operations:
-            self._cursor.execute(_FOLD, (op.address, op.message, op.limit))
-            self._cursor.execute(_NOT_FOLDED, (op.message,))
+            entries = as_json(op.entries)
+            self._cursor.execute(_FOLD, (op.address, entries, op.limit))
+            self._cursor.execute(_NOT_FOLDED, (entries,))
             op.dropped = self._connection.changes()
         return self._delete_messages({op.message for op in operations})
 

@@ -243,3 +243,14 @@ async def test_one_mailbox_that_is_told_of_many_senders_has_one_share(stage: Sta
     }
     assert await stage.look(61.0) == 1
     assert b"X-Sluice-Sender: rfc822; me@s3.example" in stage.door.mail[-1][1]
+
+
+async def test_a_digest_tells_robots_of_failures_alone(stage: Stage) -> None:
+    for _ in range(4):
+        await stage.end("b", "d", header="Precedence: bulk", notify="SUCCESS,FAILURE")
+    assert await stage.look() == 2
+    assert await stage.look(61.0) == 1
+    (_, *reports) = stage.door.parsed()[-1].get_payload()
+    found = [block["Action"] for each in reports for block in each.get_payload()[1:]]
+    assert found == ["failed", "failed"]
+    assert await stage.owed() == []

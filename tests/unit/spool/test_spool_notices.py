@@ -184,7 +184,9 @@ def test_no_delay_is_owed_of_what_is_gone(spool: SpoolUnderTest) -> None:
 def test_what_is_folded_needs_no_message_and_is_paid_like_a_notice(spool: SpoolUnderTest) -> None:
     entries = [spool.accept()[0] for _ in range(3)]
     spool.settle(*(failed(entry, 10.0 + n) for n, entry in enumerate(entries)))
-    folds = [spool.spool.fold_notice(e.message.number, "me@home.example", 2) for e in entries]
+    folds = [
+        spool.spool.fold_notice(e.message.number, [e.number], "me@home.example", 2) for e in entries
+    ]
     assert [spool.ask(fold) for fold in folds] == [0, 0, 1]
     assert messages(spool) == 0
     assert spool.ask(spool.spool.owed_notices(99.0, 10)) == ([], None)
@@ -202,7 +204,12 @@ def test_a_digest_survives_a_restart_and_the_spool_is_sound(tmp_path: Path) -> N
     spool = SpoolUnderTest(tmp_path)
     (entry,) = spool.accept()
     spool.settle(failed(entry, 10.0))
-    assert spool.ask(spool.spool.fold_notice(entry.message.number, "me@home.example", 9)) == 0
+    assert (
+        spool.ask(
+            spool.spool.fold_notice(entry.message.number, [entry.number], "me@home.example", 9)
+        )
+        == 0
+    )
     spool.close()
     (report,) = check_spool(tmp_path)
     assert report.problems == []
@@ -230,3 +237,20 @@ def test_a_spool_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> N
     database = apsw.Connection(str(tmp_path / "0.sqlite"))
     assert database.pragma("user_version") == VERSION
     database.close()
+
+
+def test_of_a_body_that_cannot_be_read_the_sender_is_told_all_the_same(
+    spool: SpoolUnderTest,
+) -> None:
+    spill = spool.spool.new_spill()
+    done: list[Any] = []
+    spill.write(b"Subject: a\r\n\r\n" + b"x" * 5000)
+    spill.finish(done.append)
+    spool.loop.until(lambda: done)
+    (entry,) = spool.accept(body=done[0])
+    spool.settle(failed(entry, 10.0))
+    Path(done[0].path).unlink()
+    found = owed(spool, entry.message.number, content=10_000)
+    assert found is not None
+    assert found.content == b"Received: here\r\n"
+    assert not found.is_whole
