@@ -21,14 +21,16 @@ def message_fields(
     attempt: Attempt, *, hostname: str, name: str, is_to_sender: bool, utf8: bool
 ) -> bytes:
     """RFC 3464 §2.2; `name`: the message's id with us. Who is told instead of the sender hears who that was."""
-    block = field("Reporting-MTA", f"dns; {hostname}")
+    block = b""
     if attempt.envid:
         block += field("Original-Envelope-Id", decode_xtext(attempt.envid))
+    block += field("Reporting-MTA", f"dns; {hostname}")
+    block += field("Arrival-Date", format_date(attempt.queued_at).decode())
     if name:
         block += field("X-Sluice-Message-Id", name)
     if not is_to_sender:
         block += _address_field("X-Sluice-Sender", attempt.sender, utf8)
-    return block + field("Arrival-Date", format_date(attempt.queued_at).decode())
+    return block
 
 
 def recipient_fields(told: Told, *, utf8: bool) -> bytes:

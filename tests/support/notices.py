@@ -39,7 +39,6 @@ _OF_RECIPIENT = {
     "last-attempt-date": (0, _DATE),
     "will-retry-until": (0, _DATE),
 }
-_ORDER = list(_OF_RECIPIENT)
 
 
 def an_attempt(**changes: Any) -> Attempt:
@@ -140,8 +139,6 @@ def blocks_of(notice: bytes) -> list[list[tuple[str, str]]]:
     _check(blocks[0], _OF_MESSAGE)
     for block in blocks[1:]:
         _check(block, _OF_RECIPIENT)
-        names = [name for name, _ in block]
-        assert names == sorted(names, key=_ORDER.index), "in the order of RFC 3464 §2.3"
         _check_recipient(dict(block))
     return blocks
 
@@ -163,6 +160,7 @@ def _fields(block: str) -> list[tuple[str, str]]:
 def _check(block: list[tuple[str, str]], grammar: dict[str, tuple[int, str]]) -> None:
     names = [name for name, _ in block]
     assert len(set(names)) == len(names), f"a field stands twice: {names}"
+    assert names == sorted(names, key=list(grammar).index), "not in the order of RFC 3464 §2"
     for name, (least, _) in grammar.items():
         assert names.count(name) >= least, f"{name} is missing"
     for name, value in block:
