@@ -5,13 +5,15 @@ Each function builds what it can and reports every mistake; the caller throws th
 there was one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
 from mta.bounce.rules import Rule
+from mta.bounce.wording import Wording
 from mta.config.files import KeyPath, format_key
 from mta.config.listeners import check_free
+from mta.config.notice_texts import BY_SENDER, all_wordings
 from mta.config.paths import read_path
 from mta.config.refusals import all_rules
 from mta.config.report import Report, did_you_mean
@@ -41,7 +43,7 @@ def build_server(sections: Sections, report: Report) -> ServerRules:
     if section is None:
         return ServerRules(hostname="", spool_dir="")
     values = dict(section)  # not model_dump: a Rate would become a plain tuple
-    for name in ("spool_dir", "control_socket"):
+    for name in ("spool_dir", "control_socket", "notice_texts"):
         values[name] = read_path(values[name], ("server", name), report)
     if "." not in section.hostname and not section.lab:
         report.problem(
@@ -204,6 +206,30 @@ def build_refusals(sections: Sections, report: Report) -> tuple[Rule, ...]:
         for problem in error.problems:
             report.problem(key, f"{problem.file}: {problem.text}")
         return ()
+
+
+def build_wordings(
+    server: ServerRules, sections: Sections, report: Report
+) -> Mapping[str, Wording]:
+    """The words of notices by language; all languages that are named must be there."""
+    try:
+        found = all_wordings(server.notice_texts)
+    except ConfigError as error:
+        for problem in error.problems:
+            report.problem(("server", "notice_texts"), f"{problem.file}: {problem.text}")
+        return {}
+    named: list[tuple[KeyPath, str]] = [(("server", "notice_language"), server.notice_language)]
+    named += [
+        (("source", name, "notice_language"), section.notice_language)
+        for name, section in sections.sources.items()
+        if section.notice_language
+    ]
+    for path, language in named:
+        if language not in found and language != BY_SENDER:
+            known = ", ".join(f'"{name}"' for name in sorted(found))
+            text = f'there are no notices in "{language}", but in {known}; or "{BY_SENDER}"'
+            report.problem(path, text)
+    return found
 
 
 def build_license(sections: Sections, report: Report) -> LicenseRules:
