@@ -11,7 +11,8 @@ from mta.bounce.classify import (
     parse_reply,
     standard,
 )
-from mta.bounce.rules import FAULTS, MAX_TEXT, STANDARD, VERDICTS, parse_rules
+from mta.bounce.rules import FAULTS, STANDARD, VERDICTS, parse_rules
+from mta.bounce.words import MAX_TEXT
 from mta.config.refusals import shipped_rules
 from mta.model.reply import Reply, a_reply
 
