@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mta.bounce.words import domain_of, words_of
+from mta.bounce.words import name_of, words_of
 
 MAX_RULES = 5000
 PREFIX = 4  # `rl00*` is found by so many of its first characters
@@ -233,9 +233,9 @@ def _phrases(table: Mapping[str, Any], key: str) -> tuple[Phrase, ...]:
 
 def parse_phrase(text: str) -> Phrase:
     """Raises ValueError for one by which nothing can be looked up."""
-    domain = domain_of(text)
-    if domain:
-        return Phrase(f" {domain} ", domain)
+    name = name_of(text)
+    if name:
+        return Phrase(f" {name} ", name)
     words = words_of(text.removesuffix("*"))
     if not words:
         raise ValueError(f'"{text}" has no word in it')

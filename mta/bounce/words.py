@@ -2,13 +2,14 @@
 
 What a stranger calls himself means nothing: a recipient may be called blocked@spam.example, a host `unknown.user.example`. So
 addresses and the parts of host names are no words; a host is one word, its domain (`spamhaus.org`), which a rule may name. Links
-are read apart from the rest (`link_words`): `…/spam/unknown-user.html` may be where all refusals are explained.
-Every step is linear in `MAX_TEXT`.
+are read apart from the rest (`link_words`): `…/spam/unknown-user.html` may be where all refusals are explained. That an address
+stood there is the word `@`. Every step is linear in `MAX_TEXT`.
 """
 
 import re
 import unicodedata
 
+ADDRESS = "@"
 MAX_TEXT = 2048  # the longest reply of a provider that we know has 700 characters
 
 _LINK = re.compile(r"https?://[^\s<>\"]*", re.IGNORECASE)
@@ -17,7 +18,9 @@ _DOMAIN = re.compile(r"\A(?:[\w-]+\.)*[\w-]*")
 # The look-behind lets it begin at a name's start only: no text is looked at twice.
 _HOST = re.compile(r"(?<![\w.-])(?:[\w-]+\.)+[^\W\d_][\w-]*(?![\w-])")
 # Chinese and Japanese stand without blanks between words: each sign is one. Korean has blanks.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+)
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
 _STATUS = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
@@ -39,7 +42,9 @@ def words_of(text: str) -> list[str]:
     text = text[:MAX_TEXT]
     if not text.isascii() or "\\x" in text:
         text = _plain(text)
-    hosts: list[str] = []
+    named: list[str] = []
+    if "@" in text:
+        named.append(ADDRESS)
     if "<" in text:
         text = _BRACKETED.sub(_inside, text)
     if "://" in text:
@@ -47,14 +52,16 @@ def words_of(text: str) -> list[str]:
     if "@" in text:
         text = " ".join([_without_address(part) if "@" in part else part for part in text.split()])
     if "." in text:
-        text = _HOST.sub(lambda name: _gather(name[0], hosts), text)
-    return _folded(text) + hosts
+        text = _HOST.sub(lambda name: _gather(name[0], named), text)
+    return _folded(text) + named
 
 
 def link_words(text: str) -> list[str]:
     """The words of a reply's links: what they lead to, not whose they are."""
     text = text[:MAX_TEXT]
-    return _folded(" ".join(link.partition("://")[2].partition("/")[2] for link in _LINK.findall(text)))
+    return _folded(
+        " ".join(link.partition("://")[2].partition("/")[2] for link in _LINK.findall(text))
+    )
 
 
 def status_of(text: str) -> str:
@@ -63,8 +70,10 @@ def status_of(text: str) -> str:
     return found[1] if found else ""
 
 
-def domain_of(text: str) -> str:
-    """The word by which a rule names a host, or "" where it names none: a text with a dot and no blank is a domain."""
+def name_of(text: str) -> str:
+    """The word by which a rule names a host or any address (`@`), or "" where it names neither."""
+    if text == ADDRESS:
+        return text
     return text.lower() if _HOST.fullmatch(text) and " " not in text else ""
 
 
