@@ -7,6 +7,7 @@ few, stand at the end, and are remembered by code, status and site. Of our own t
 status counts. A delivery never comes here.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from mta.bounce.rules import (
@@ -47,13 +48,16 @@ class Classifier:
         self.rules = rules
         self._wordless = [number for number, rule in enumerate(rules) if not rule.words]
         self._by_code: dict[tuple[int, str, str], int] = {}
-        # A phrase stands under one of its words, with the number of its rule.
+        # A phrase stands under one of its words, the one that is in the fewest, with the number of its rule.
         self._by_word: dict[str, list[tuple[int, str]]] = {}
         self._by_prefix: dict[str, list[tuple[int, str]]] = {}
-        for number, rule in enumerate(rules):
-            for phrase in rule.words:
-                table = self._by_prefix if phrase.anchor.endswith("*") else self._by_word
-                table.setdefault(phrase.anchor.removesuffix("*"), []).append((number, phrase.text))
+        phrases = [(number, each) for number, rule in enumerate(rules) for each in rule.words]
+        counts = Counter(word for _, phrase in phrases for word in phrase.whole)
+        for number, phrase in phrases:
+            table, anchor = self._by_prefix, phrase.text.strip()[:PREFIX]
+            if phrase.whole:
+                table, anchor = self._by_word, min(phrase.whole, key=counts.__getitem__)
+            table.setdefault(anchor, []).append((number, phrase.text))
         self._permanent = [
             Refusal(each.category, each.verdict, each.fault, each.name) for each in rules
         ]
@@ -95,14 +99,12 @@ class Classifier:
             if found is not None:
                 candidates += found
         text = " " + " ".join(words) + " "
-        candidates.sort()
-        for number, phrase in candidates:
+        for number in sorted({number for number, phrase in candidates if phrase in text}):
             if 0 <= before < number:
                 return -1
-            if phrase in text:
-                rule = self.rules[number]
-                if rule.fits_reply(code, enhanced, site) and rule.fits_rest(text):
-                    return number
+            rule = self.rules[number]
+            if rule.fits_reply(code, enhanced, site) and rule.fits_rest(text):
+                return number
         return -1
 
     def _first_by_code(self, code: int, enhanced: str, site: str) -> int:

@@ -63,10 +63,10 @@ _NO_STATUS = "none"
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words that stand side by side. `anchor`: the one by which it is looked up; it ends with `*` if it may go on."""
+    """Words that stand side by side. `whole`: those by which it may be looked up, all but a last one that may go on."""
 
     text: str  # " user unknown ", or " rl00" where it may go on
-    anchor: str
+    whole: tuple[str, ...]
 
     def is_in(self, text: str) -> bool:
         """`text`: words joined by one blank, with a blank at either end."""
@@ -235,18 +235,20 @@ def parse_phrase(text: str) -> Phrase:
     """Raises ValueError for one by which nothing can be looked up."""
     name = name_of(text)
     if name:
-        return Phrase(f" {name} ", name)
+        if name.count(".") > 2:
+            raise ValueError(f'"{text}" is too long: a host is known by two or three labels')
+        return Phrase(f" {name} ", (name,))
     words = words_of(text.removesuffix("*"))
     if not words:
         raise ValueError(f'"{text}" has no word in it')
+    if any(name_of(word) for word in words):
+        raise ValueError(f'"{text}" has more than words in it: a domain stands alone, so does @')
     joined = " " + " ".join(words)
     if not text.endswith("*"):
-        return Phrase(joined + " ", max(words, key=len))
-    if len(words) > 1:
-        return Phrase(joined, max(words[:-1], key=len))
-    if len(words[0]) < PREFIX:
+        return Phrase(joined + " ", tuple(words))
+    if len(words) == 1 and len(words[0]) < PREFIX:
         raise ValueError(f'"{text}" is too short: give {PREFIX} characters before the *')
-    return Phrase(joined, words[0][:PREFIX] + "*")
+    return Phrase(joined, tuple(words[:-1]))
 
 
 def _parse_status(text: str) -> StatusRange:
