@@ -205,7 +205,7 @@ def resolve(
         show_json(answer)
         return
     if "candidates" not in answer:
-        why = answer.get("fails") or answer.get("cannot be resolved now")
+        why = answer.get("fails") or answer.get("waits")
         typer.secho(f"{domain}: {why}", fg="red")
         raise typer.Exit(1)
     typer.echo(f"{answer['domain']} by {answer['vmta']}: site {answer['site']}")

@@ -269,7 +269,7 @@ class WorkerFront:
         async with asyncio.timeout(30):
             route = await self._worker.find_route(key)
         if isinstance(route, Deferred | Failed):
-            kind = "fails" if isinstance(route, Failed) else "cannot be resolved now"
+            kind = "fails" if isinstance(route, Failed) else "waits"
             return {"domain": key.domain, "vmta": key.vmta, "site": "", kind: str(route.reply)}
         return {
             "domain": key.domain,
