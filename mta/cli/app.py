@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from mta import __version__, form
 from mta.cli import groups, messages, operate, queue, spool, vmta, watching
+from mta.cli.completing import completion
 from mta.cli.schema import schema
 from mta.cli.send import send
 
@@ -109,4 +110,5 @@ app.add_typer(
     help="Queued messages: list, show, hold, release, delete, retry, reroute, export, import.",
 )
 app.command()(schema)
+app.command()(completion)
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

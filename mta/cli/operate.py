@@ -17,6 +17,7 @@ from mta.cli.ask import (
     since,
     warn_of_silent,
 )
+from mta.cli.completing import QUEUE_ORDERS, VMTAS, anything
 from mta.cli.groups import show_orders
 from mta.model.units import format_duration, format_size
 
@@ -130,7 +131,8 @@ def show_workers(answer: Row) -> None:
 def queues(
     match: Annotated[str, typer.Argument(help="part of the queues' names")] = "",
     sort: Annotated[
-        str, typer.Option(help="recipients, bytes, oldest, due or domain")
+        str,
+        typer.Option(help="recipients, bytes, oldest, due or domain", autocompletion=QUEUE_ORDERS),
     ] = "recipients",
     limit: Annotated[int, typer.Option(help="how many to show")] = 20,
     config: Config = None,
@@ -173,7 +175,9 @@ def orders(config: Config = None, socket: Socket = None, as_json: Json = False) 
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="a message's id, or domain/vmta")],
+    what: Annotated[
+        str, typer.Argument(help="a message's id, or domain/vmta", autocompletion=anything)
+    ],
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
@@ -194,7 +198,9 @@ def explain(
 
 def resolve(
     domain: Annotated[str, typer.Argument(help="where its mail would go")],
-    vmta: Annotated[str, typer.Option(help="sent by this virtual MTA")] = "default",
+    vmta: Annotated[
+        str, typer.Option(help="sent by this virtual MTA", autocompletion=VMTAS)
+    ] = "default",
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,

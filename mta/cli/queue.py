@@ -16,10 +16,13 @@ from mta.cli.ask import (
     since,
     warn_of_silent,
 )
+from mta.cli.completing import QUEUES
 from mta.model.units import format_size
 
 app = typer.Typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="domain/vmta, or domain alone")]
+Name = Annotated[
+    str, typer.Argument(metavar="QUEUE", help="domain/vmta, or domain alone", autocompletion=QUEUES)
+]
 
 
 @app.command()

@@ -16,9 +16,10 @@ from mta.cli.ask import (
     warn_of_silent,
 )
 from mta.cli.choosing import TO_CHANGE, choosing
+from mta.cli.completing import QUEUES, VMTAS
 
 app = typer.Typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA", autocompletion=VMTAS)]
 
 
 def vmtas(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
@@ -72,8 +73,12 @@ def drain(name: Name, config: Config = None, socket: Socket = None, as_json: Jso
 @choosing("status", *TO_CHANGE)
 def reroute(
     *,
-    to: Annotated[str, typer.Option(help="the virtual MTA or pool that shall send it")],
-    queue: Annotated[str, typer.Option(help="of this queue, domain/vmta")] = "",
+    to: Annotated[
+        str, typer.Option(help="the virtual MTA or pool that shall send it", autocompletion=VMTAS)
+    ],
+    queue: Annotated[
+        str, typer.Option(help="of this queue, domain/vmta", autocompletion=QUEUES)
+    ] = "",
     chosen: Row,
     config: Config = None,
     socket: Socket = None,

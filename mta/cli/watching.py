@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mta.cli.ask import Config, Json, Row, Socket, ask, in_time, in_units, stream
+from mta.cli.completing import QUEUE_ORDERS, anything
 from mta.model.escape import escape_controls
 from mta.model.units import format_duration, parse_duration
 
@@ -18,7 +19,10 @@ TOP_QUEUES = 15
 
 
 def trace(
-    what: Annotated[str, typer.Argument(help="a domain, domain/vmta, or a message's id")],
+    what: Annotated[
+        str,
+        typer.Argument(help="a domain, domain/vmta, or a message's id", autocompletion=anything),
+    ],
     for_: Annotated[str, typer.Option("--for", help="how long, at most 1h")] = "1m",
     limit: Annotated[int, typer.Option(help="how many lines, at most 100000")] = 10_000,
     config: Config = None,
@@ -51,9 +55,10 @@ def _say(line: Row) -> str:
 
 def top(
     every: Annotated[str, typer.Option(help="how often it is read anew")] = "2s",
-    sort: Annotated[str, typer.Option(help="recipients, bytes, oldest, due or domain")] = (
-        "recipients"
-    ),
+    sort: Annotated[
+        str,
+        typer.Option(help="recipients, bytes, oldest, due or domain", autocompletion=QUEUE_ORDERS),
+    ] = ("recipients"),
     config: Config = None,
     socket: Socket = None,
 ) -> None:

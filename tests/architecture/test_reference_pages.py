@@ -11,10 +11,12 @@ import typer
 
 from mta.cli.answers import SHAPES
 from mta.cli.app import app
+from mta.cli.completing import scripts
 from mta.cli.man import MAN_PAGES, render_man
 from mta.cli.reference import (
     ACCOUNTING_PAGE,
     CLI_PAGE,
+    COMPLETIONS,
     JSON_PAGE,
     METRICS_PAGE,
     render_accounting,
@@ -71,6 +73,11 @@ def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, command
     for child, each in inner:
         yield from leaves(each, f"{name} {child}".strip())
+
+
+def test_the_files_that_complete_commands_are_up_to_date() -> None:
+    there = {path.name: path.read_text("utf-8") for path in COMPLETIONS.iterdir()}
+    assert there == scripts(), RENEW
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
