@@ -57,7 +57,10 @@ _OPTIONS: dict[str, tuple[Any, object]] = {
         "",
     ),
     "status": (
-        Annotated[str, typer.Option(help="due, deferred or held", autocompletion=words(*STATUSES))],
+        Annotated[
+            str,
+            typer.Option(help="due, deferred, scheduled or held", autocompletion=words(*STATUSES)),
+        ],
         "",
     ),
     "older_than": (

@@ -43,7 +43,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish")]
 
 def script(shell: str) -> str:
     """The same as text."""
-    from typer._completion_shared import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     text = get_completion_script(
         prog_name="sluice", complete_var="_SLUICE_COMPLETE", shell=str(shell)

@@ -143,7 +143,10 @@ def show_orders(answer: Row, as_json: bool) -> None:
         show_json(answer)
         return
     for order in answer["orders"]:
-        typer.echo(f"{order['scope']} {order['name']}: {say(order)}")
+        by = f", by {order['by']} {since(order['given_at'])}" if order["by"] else ""
+        typer.echo(
+            f"{order['scope']} {order['name']}: {say(order)}{by}; {order['command']} ends it"
+        )
 
 
 def show_recalled(answer: Row, as_json: bool, done: str, nothing: str) -> None:

@@ -14,6 +14,7 @@ from mta.cli.ask import (
     in_time,
     show_json,
     show_table,
+    show_waits,
     since,
     warn_of_silent,
 )
@@ -189,10 +190,7 @@ def explain(
         return
     if not answer["waits"]:
         typer.echo(f"{what} waits for nothing: it is empty, or being delivered")
-    for wait in answer["waits"]:
-        place = f"  ({wait['place']})" if wait["place"] else ""
-        until = f", {in_time(wait['until'])}" if wait["until"] else ""
-        typer.echo(f"{wait['of']}: {wait['what']}{until}{place}")
+    show_waits(answer["waits"])
     warn_of_silent(answer)
 
 

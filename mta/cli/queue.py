@@ -12,6 +12,7 @@ from mta.cli.ask import (
     in_time,
     show_json,
     show_table,
+    show_waits,
     show_words,
     since,
     warn_of_silent,
@@ -46,10 +47,7 @@ def show(name: Name, config: Config = None, socket: Socket = None, as_json: Json
         ("last error", row["reason"]),
     ]
     show_table(["", ""], facts, title=row["queue"])
-    for wait in row["waits"]:
-        place = f"  ({wait['place']})" if wait["place"] else ""
-        until = f", {in_time(wait['until'])}" if wait["until"] else ""
-        typer.echo(f"waits: {wait['what']}{until}{place}")
+    show_waits(row["waits"], "waits")
     policy = [(each["name"], each["value"], each["place"]) for each in row["policy"]]
     show_table(["setting", "value", "set in"], policy)
     warn_of_silent(row)

@@ -28,13 +28,13 @@ class QueueArgs(msgspec.Struct, forbid_unknown_fields=True):
     queue: str
 
 
-STATUSES = ("due", "deferred", "held")
+STATUSES = ("due", "deferred", "scheduled", "held")
 
 
 class FilterArgs(msgspec.Struct, forbid_unknown_fields=True):
     """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool.
 
-    `status`: due, deferred or held. `larger_than` and `smaller_than`: bytes.
+    `status`: due, deferred, scheduled or held. `larger_than` and `smaller_than`: bytes.
     """
 
     domain: str = ""
@@ -127,5 +127,6 @@ def make_filter(args: FilterArgs) -> Filter:
         larger_than=args.larger_than,
         smaller_than=args.smaller_than,
         held=True if args.status == "held" else args.held,
-        is_due={"due": True, "deferred": False}.get(args.status),
+        is_due=True if args.status == "due" else None,
+        is_scheduled={"scheduled": True, "deferred": False}.get(args.status),
     )

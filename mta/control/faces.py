@@ -126,7 +126,7 @@ class VmtaFace(Protocol):
 
     def pool_names(self) -> list[str]: ...
 
-    async def put_vmta_state(self, name: str, state: str) -> None:
+    async def put_vmta_state(self, name: str, state: str, by: str) -> None:
         """Keep it on disk. Raises OSError."""
 
 

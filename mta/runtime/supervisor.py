@@ -424,10 +424,10 @@ class Supervisor:
         """The pools of the configuration."""
         return list(self.settings.pools)
 
-    async def put_vmta_state(self, name: str, state: str) -> None:
+    async def put_vmta_state(self, name: str, state: str, by: str) -> None:
         """Keep what the operator wants of a virtual MTA. Raises OSError."""
         async with self._vmta_states_lock:
-            await asyncio.to_thread(self._vmta_states.put, name, VmtaState(state))
+            await asyncio.to_thread(self._vmta_states.put, name, VmtaState(state), by)
 
     async def reload(self) -> list[str]:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""

@@ -169,7 +169,8 @@ class VmtaWatch:
 
     def _stop(self, rules: VmtaRules) -> Wait | None:
         if self._states.of(rules.name) is VmtaState.PAUSED:
-            detail = f"by the operator; sluice vmta resume {rules.name} ends it"
+            by = self._states.by(rules.name) or "the operator"
+            detail = f"by {by}; sluice vmta resume {rules.name} ends it"
             return Wait("virtual MTA paused", detail, 0.0, rules.place)
         sources = (*rules.source_v4, *rules.source_v6)
         if sources and self._missing.issuperset(sources):

@@ -171,7 +171,16 @@ def test_the_schema_of_a_command_is_printed_and_an_unknown_one_is_told() -> None
 def test_an_answer_of_another_shape_is_refused() -> None:
     good = {
         "orders": [
-            {"scope": "domain", "name": "a.example", "setting": "pause", "value": "", "until": None}
+            {
+                "scope": "domain",
+                "name": "a.example",
+                "setting": "pause",
+                "value": "",
+                "until": None,
+                "by": "root",
+                "given_at": None,
+                "command": "x",
+            }
         ]
     }
     check_answer("orders", good)

@@ -22,6 +22,7 @@ class Wait(Shape):
     of: Annotated[str, Meta(description="The queue, or `ID to RECIPIENT`, that waits for it.")]
     until: Annotated[MaybeTime, Meta(description="null: nobody can know.")]
     place: Annotated[str, Meta(description='Where the value or the order was set; "" for none.')]
+    command: Annotated[str, Meta(description='What ends it, if an operator stopped it; else "".')]
 
 
 class Explained(Shape):
@@ -107,6 +108,9 @@ class Order(Shape):
     setting: Annotated[str, Meta(description="`pause`, `drain`, or the limit.")]
     value: Annotated[str, Meta(description="A limit's value; else the reason.")]
     until: Annotated[MaybeTime, Meta(description="null: until it is ended.")]
+    by: Annotated[str, Meta(description='The user who gave it; "": not known.')]
+    given_at: MaybeTime
+    command: Annotated[str, Meta(description="What ends it.")]
 
 
 class Orders(Shape):
