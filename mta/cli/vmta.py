@@ -52,7 +52,7 @@ def _of(used: int, limit: object) -> str:
 
 @app.command()
 def pause(name: Name, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
-    """Stop a virtual MTA: its mail waits and does not expire, pools pass it over; running transactions finish."""
+    """Stop a virtual MTA: its mail waits, and expires on time; pools pass it over; running transactions finish."""
     answer = ask("vmta.pause", config, socket, vmta=name)
     show_words(answer, as_json, "{vmta} is paused; its mail waits for sluice vmta resume {vmta}")
 

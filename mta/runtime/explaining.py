@@ -11,7 +11,7 @@ from typing import Any
 
 from mta.model.envelope import Entry, QueueKey, format_message_id
 from mta.policy.orders import BY_OPERATOR, LIMITS, PAUSE, Order, ending_of
-from mta.queue.answers import Wait
+from mta.queue.answers import VMTA_PAUSED, Wait
 from mta.runtime.worker import Worker
 from mta.spool.queries import Queries
 from mta.spool.words import Filter, Listed, Waiting
@@ -72,7 +72,20 @@ class Explaining:
             rows.append(self._of_job(name, entry.message.job, "its job"))
         rows += self._of_orders(name, key)
         waits = [each for each in await self._waits(key) if self._concerns(each, entry, now)]
-        return rows + self._rows(name, key, waits)
+        rows += self._rows(name, key, waits)
+        if not listed.held and any(each["command"] for each in rows):
+            rows.append(self._expiry(name, entry))
+        return rows
+
+    def _expiry(self, name: str, entry: Entry) -> Row:
+        """A pause stops no clock: whoever paused it is told how long it may last."""
+        worker, message = self._worker, entry.message
+        policy = worker.settings.book.policy(entry.key, worker.scheduler.site(entry.key))
+        spool = worker.spools[message.spool]
+        held_s = spool.licence_held_s(worker.clock.now()) - message.licence_held_s
+        until = max(message.received_at, message.release_at) + held_s + policy.expire_after
+        place = str(policy.places.get("expire_after", ""))
+        return _row("it expires on time, paused or not", name, until, place)
 
     @staticmethod
     def _concerns(wait: Wait, entry: Entry, now: float) -> bool:
@@ -117,7 +130,7 @@ class Explaining:
             command = limits.get(place, "")
             if wait.what == "paused by the operator":
                 command = f"sluice queue resume {key}"
-            elif wait.what == "virtual MTA paused":
+            elif wait.what == VMTA_PAUSED:
                 command = f"sluice vmta resume {key.vmta}"
             rows.append(_row(what, of, wait.until or None, place, command))
         return rows
