@@ -205,6 +205,11 @@ class _Waiting(Owner):
             lost = Deferred(a_reply(451, "4.4.2", "connection lost"), Extent.CONNECTION, local=True)
             self.answer.set_result(why or lost)
 
+    def session_fault(self, session: OutboundSession, error: Exception) -> None:
+        # Who waits has a task border of its own, where it is counted and logged.
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
     def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
         """The session closes by itself and says so again when it is lost."""
 

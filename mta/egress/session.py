@@ -19,7 +19,7 @@ from mta.egress.tracer import Tap
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
 from mta.metrics.timings import Timings
-from mta.model.envelope import Entry
+from mta.model.envelope import Entry, Message
 from mta.model.errors import ProtocolError
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
@@ -78,6 +78,9 @@ class Owner(Protocol):
 
     def session_lost(self, session: "OutboundSession", why: Deferred | None) -> None:
         """The connection is gone (None: as asked). Called exactly once, after all outcomes."""
+
+    def session_fault(self, session: "OutboundSession", error: Exception) -> None:
+        """A fault of ours: to be counted and logged. What ran is deferred, and the connection closes by itself."""
 
 
 _STEP_TIMEOUT = {step: step.timeout_s for step in Step}
@@ -145,6 +148,11 @@ class OutboundSession(asyncio.Protocol):
         """A body is under way, or its end has not been written yet."""
         return self._deliveries is not None and self._deliveries.is_streaming
 
+    @property
+    def under_way(self) -> list[Message]:
+        """The messages of its running transactions."""
+        return [] if self._deliveries is None else self._deliveries.messages
+
     def reserve(self) -> None:
         """Its next transaction is being fetched: it is not idle; `deliver` or `give_up` follows."""
         self._is_reserved = True
@@ -166,10 +174,14 @@ class OutboundSession(asyncio.Protocol):
         if self.is_lost or self._closing:
             lost = a_reply(451, "4.4.2", "connection lost while the message was read")
             self._deliveries.report(transaction, Deferred(lost, Extent.CONNECTION, local=True))
-        elif self._deliveries.begin(transaction):
-            self.send(Step.MAIL)
-        else:
-            self._free_soon()
+            return
+        try:
+            if self._deliveries.begin(transaction):
+                self.send(Step.MAIL)
+            else:
+                self._free_soon()
+        except Exception as error:  # a task border: nobody else would tell of these entries
+            self._fail(error)
 
     def close(self, reason: str) -> None:
         """Say QUIT and close, once what runs is over."""
@@ -214,6 +226,8 @@ class OutboundSession(asyncio.Protocol):
                     a_reply(451, "4.5.0", f"protocol error: {error}"), Extent.CONNECTION, local=True
                 )
             )
+        except Exception as error:  # a task border: asyncio's own would close without a word
+            self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -252,6 +266,12 @@ class OutboundSession(asyncio.Protocol):
             self.hang_up(None)
             return
         self.hang_up(self._cut_short("4.4.1", f"timed out while {self._waiting_for.words}"))
+
+    def _fail(self, error: Exception) -> None:
+        """A fault of ours: what runs is deferred, never bounced, and the connection, whose state nobody knows now, closes."""
+        self.owner.session_fault(self, error)
+        reply = a_reply(451, "4.3.0", f"an error of ours while {self._waiting_for.words}")
+        self.hang_up(Deferred(reply, Extent.CONNECTION, local=True))
 
     def _cut_short(self, enhanced: str, text: str) -> Deferred:
         """Lost or too slow; in a TLS handshake that is a failure of TLS (`opportunistic` then tries without)."""
