@@ -56,6 +56,7 @@ class Manners:
     timeouts: Mapping[str, float]
     context: ssl.SSLContext | None
     auth: AuthRules | None = None  # log in first
+    starts_in_tls: bool = False  # nothing is said before the handshake
 
 
 class Owner(Protocol):
@@ -84,6 +85,24 @@ class Owner(Protocol):
 
 
 _STEP_TIMEOUT = {step: step.timeout_s for step in Step}
+
+
+class _BeforeTls(asyncio.Protocol):
+    """Stands in for a session until the handshake begins: what a host says in the clear must not reach it.
+
+    Pausing reads is not enough: a transport begins to read after `connection_made` whatever that did, and every third host that
+    greeted in the clear was answered so.
+    """
+
+    def __init__(self, session: "OutboundSession") -> None:
+        self._session = session
+
+    def data_received(self, data: bytes) -> None:
+        reply = a_reply(454, "4.7.5", "TLS handshake failed: the host speaks in the clear")
+        self._session.hang_up(Deferred(reply, Extent.CONNECTION, local=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.connection_lost(exc)
 
 
 class OutboundSession(asyncio.Protocol):
@@ -211,6 +230,10 @@ class OutboundSession(asyncio.Protocol):
         self.facts.local_ip = name[0] if name else ""
         self.deadline = self._loop.time() + self._timeouts[Step.GREETING]
         self._deadlines.watch(self)
+        if self._manners.starts_in_tls:
+            self.wait_for(Step.STARTTLS)
+            transport.set_protocol(_BeforeTls(self))
+            self._tls_task = self._loop.create_task(self._start_tls())
 
     def data_received(self, data: bytes) -> None:
         if self.tap is not None:
@@ -385,8 +408,9 @@ class OutboundSession(asyncio.Protocol):
             return  # what came behind the 220 in the same segment has ended it already
         began = time.monotonic()
         try:
-            # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).
-            self._session.start_tls()
+            if not self._manners.starts_in_tls:
+                # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).
+                self._session.start_tls()
             secured = await self._loop.start_tls(
                 transport,
                 self,
@@ -408,6 +432,9 @@ class OutboundSession(asyncio.Protocol):
         cipher = secured.get_extra_info("cipher")
         self.facts.tls_protocol = shown.version() if hasattr(shown, "version") else "TLS"
         self.facts.tls_cipher = cipher[0] if cipher else ""
+        if self._manners.starts_in_tls:
+            self.wait_for(Step.GREETING)
+            return
         self._session.ehlo(self._manners.ehlo_name)
         self.send(Step.EHLO)
 
