@@ -177,7 +177,8 @@ def orders(config: Config = None, socket: Socket = None, as_json: Json = False) 
 
 def explain(
     what: Annotated[
-        str, typer.Argument(help="a message's id, or domain/vmta", autocompletion=anything)
+        str,
+        typer.Argument(help="a message's id, a domain, or domain/vmta", autocompletion=anything),
     ],
     config: Config = None,
     socket: Socket = None,

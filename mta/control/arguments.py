@@ -6,6 +6,7 @@ What a shape cannot tell raises ControlError with a text for the operator.
 import msgspec
 
 from mta.control.protocol import ControlError
+from mta.model.address import normalise_domain
 from mta.model.envelope import QueueKey, parse_message_id, parse_queue_key
 from mta.spool.words import Filter
 
@@ -95,9 +96,18 @@ def shown(limit: int, most: int) -> int:
 def queue_key(text: str) -> QueueKey:
     """The queue's name. Raises ControlError."""
     try:
-        return parse_queue_key(text)
+        key = parse_queue_key(text)
+        return QueueKey(normalise_domain(key.domain), key.vmta)
     except ValueError as error:
-        raise ControlError(str(error)) from None
+        raise ControlError(f"{text!r} names no queue: {error}") from None
+
+
+def domain_name(text: str) -> str:
+    """The domain that is meant. Raises ControlError."""
+    try:
+        return normalise_domain(text.strip().rstrip("."))
+    except ValueError as error:
+        raise ControlError(f"{text!r} is no domain: {error}") from None
 
 
 def make_filter(args: FilterArgs) -> Filter:

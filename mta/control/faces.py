@@ -48,7 +48,8 @@ class WorkerFace(QueueSource, Protocol):
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue with its waits and its policy, or None."""
 
-    async def pause(self, key: QueueKey) -> bool: ...
+    async def pause(self, key: QueueKey) -> bool:
+        """False: there is neither this queue nor its virtual MTA."""
 
     async def resume(self, key: QueueKey) -> bool: ...
 

@@ -133,7 +133,9 @@ class WorkerFront:
         }
 
     async def pause(self, key: QueueKey) -> bool:
-        """Stop a queue."""
+        """Stop a queue, of mail to come as well; False: there is neither this queue nor its virtual MTA."""
+        if key.vmta not in self._worker.settings.vmtas and not await self.queues_named([key]):
+            return False
         self._worker.scheduler.pause(key, self._worker.clock.now())
         self._worker.dispatcher.kick()
         return True
