@@ -236,9 +236,9 @@ class OutboundSession(asyncio.Protocol):
             self._tls_task = self._loop.create_task(self._start_tls())
 
     def data_received(self, data: bytes) -> None:
-        if self.tap is not None:
-            self.tap.received(data)
         try:
+            if self.tap is not None:
+                self.tap.received(data)
             for reply in self._session.receive(data):
                 if self._is_over:
                     return  # what a host says after it was hung up on answers nothing any more

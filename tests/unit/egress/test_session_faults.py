@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from mta.egress.session import Manners, OutboundSession, Owner
+from mta.egress.session import Manners, OutboundSession
+from mta.egress.tracer import Tap, Tracer
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
 from mta.model.envelope import Entry, Message, QueueKey
@@ -41,7 +40,22 @@ class Transport:
             asyncio.get_running_loop().call_soon(self.session.connection_lost, None)
 
 
-class World(Owner):
+class Faulty(Tap):
+    """A tap with a bug, for each direction: it stands for any code that the session calls, compiled or not."""
+
+    __slots__ = ()
+
+    def __init__(self, session: OutboundSession) -> None:
+        super().__init__(Tracer(lambda: 0.0), KEY, session)
+
+    def sent(self, data: bytes) -> None:
+        raise KeyError("a bug")
+
+    def received(self, data: bytes) -> None:
+        raise KeyError("a bug")
+
+
+class World:
     """The dispatcher's side; `fail_on` says at which outcomes it has a bug."""
 
     def __init__(
@@ -104,16 +118,10 @@ async def settled(world: World) -> None:
     assert len(world.lost) == 1
 
 
-async def test_a_bug_before_the_message_is_sent_defers_its_recipients_with_the_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_bug_before_the_message_is_sent_defers_its_recipients_with_the_connection() -> None:
     world = greeted(World())
     world.deliver("x@one.example", "y@one.example")
-
-    def bug(*_: object) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr("mta.egress.deliveries.Deliveries.answered", bug)
+    world.session.tap = Faulty(world.session)
     world.hear(b"250 ok\r\n")
     await settled(world)
     assert len(world.faults) == 1
@@ -154,13 +162,9 @@ async def test_a_bug_that_hits_every_word_of_one_recipient_keeps_no_other_and_no
     assert len(world.faults) == 2
 
 
-async def test_a_bug_in_beginning_a_transaction_defers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_beginning_a_transaction_defers_it() -> None:
     world = greeted(World())
-
-    def bug(*_: object) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr("mta.egress.deliveries.Deliveries._put_envelope", bug)
+    world.session.tap = Faulty(world.session)
     world.deliver("x@one.example")
     await settled(world)
     ((_, outcome),) = world.outcomes
@@ -168,16 +172,10 @@ async def test_a_bug_in_beginning_a_transaction_defers_it(monkeypatch: pytest.Mo
     assert len(world.faults) == 1
 
 
-async def test_a_bug_while_the_connection_is_opened_ends_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_bug_while_the_connection_is_opened_ends_it() -> None:
     world = World()
-
-    def bug(*_: object) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(OutboundSession, "_after_ehlo", bug)
     world.hear(b"220 hello\r\n")
+    world.session.tap = Faulty(world.session)
     world.hear(b"250 mx\r\n")
     await settled(world)
     assert len(world.faults) == 1
