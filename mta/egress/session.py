@@ -84,9 +84,6 @@ class Owner(Protocol):
         """A fault of ours: to be counted and logged. What ran is deferred, and the connection closes by itself."""
 
 
-_STEP_TIMEOUT = {step: step.timeout_s for step in Step}
-
-
 class _BeforeTls(asyncio.Protocol):
     """Stands in for a session until the handshake begins: what a host says in the clear must not reach it.
 
@@ -131,10 +128,6 @@ class OutboundSession(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._session = ClientSession()
         self._transport: asyncio.Transport | None = None
-        self._timeouts = {
-            step: manners.timeouts.get(step.name.lower(), default)
-            for step, default in _STEP_TIMEOUT.items()
-        }
         self._waiting_for = Step.GREETING
         self._deliveries: Deliveries | None = None  # once it is ready
         self._login: Login | None = None  # while we log in
@@ -228,7 +221,7 @@ class OutboundSession(asyncio.Protocol):
         self._transport = transport
         name = transport.get_extra_info("sockname")
         self.facts.local_ip = name[0] if name else ""
-        self.deadline = self._loop.time() + self._timeouts[Step.GREETING]
+        self.deadline = self._loop.time() + self._timeout(Step.GREETING)
         self._deadlines.watch(self)
         if self._manners.starts_in_tls:
             self.wait_for(Step.STARTTLS)
@@ -416,7 +409,7 @@ class OutboundSession(asyncio.Protocol):
                 self,
                 self._manners.context or ssl.create_default_context(),
                 server_hostname=self.facts.remote_name,
-                ssl_handshake_timeout=self._timeouts[Step.STARTTLS],
+                ssl_handshake_timeout=self._timeout(Step.STARTTLS),
             )
         except (OSError, ssl.SSLError, ProtocolError, ConnectionError) as error:
             reply = a_reply(454, "4.7.5", f"TLS handshake failed: {error}")
@@ -459,7 +452,10 @@ class OutboundSession(asyncio.Protocol):
             self.deadline = float("inf")
         else:
             self._waiting_for = step
-            self.deadline = self._loop.time() + self._timeouts[step]
+            self.deadline = self._loop.time() + self._timeout(step)
+
+    def _timeout(self, step: Step) -> float:
+        return self._manners.timeouts.get(step.key, step.timeout_s)
 
     def free(self) -> None:
         """Nothing runs: close if that was asked for, else take the next."""
