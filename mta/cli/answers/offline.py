@@ -54,6 +54,7 @@ class ConfigShown(Shape):
     file: str
     server: dict[str, Any]
     listeners: list[dict[str, Any]]
+    sources: dict[str, dict[str, Any]]
     vmtas: dict[str, dict[str, Any]]
     pools: dict[str, dict[str, Any]]
     selection: dict[str, Any]
