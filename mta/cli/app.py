@@ -8,7 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import groups, messages, operate, queue, spool, vmta, watching
+from mta.cli import groups, messages, operate, queue, spool, top, vmta, watching
+from mta.cli.completing import completion
+from mta.cli.schema import schema
 from mta.cli.send import send
 
 DEFAULT_CONFIG = Path("/etc/sluice/sluice.toml")
@@ -93,7 +95,7 @@ def main(
 app.command()(send)
 operate.add_to(app)
 app.command()(watching.trace)
-app.command()(watching.top)
+app.command()(top.top)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
 app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, pause, limit.")
 app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")
@@ -107,4 +109,6 @@ app.add_typer(
     name="messages",
     help="Queued messages: list, show, hold, release, delete, retry, reroute, export, import.",
 )
+app.command()(schema)
+app.command()(completion)
 app.add_typer(spool.app, name="spool", help="The spool on disk: check.")

@@ -128,6 +128,16 @@ def warn_of_silent(answer: Row) -> None:
         typer.secho(f"worker {names} did not answer; what is shown lacks it", err=True, fg="yellow")
 
 
+def show_waits(waits: Sequence[Row], whose: str = "") -> None:
+    """Each reason with its end, its place and the command that ends it. `whose`: said instead of each one's name."""
+    for wait in waits:
+        place = f"  ({wait['place']})" if wait["place"] else ""
+        until = f", {in_time(wait['until'])}" if wait["until"] else ""
+        command = wait["command"]
+        end = f"; {command} ends it" if command and command not in wait["what"] else ""
+        typer.echo(f"{whose or wait['of']}: {wait['what']}{until}{end}{place}")
+
+
 def in_time(at: float | None) -> str:
     """`in 5m` or `3s ago`; "" for no time."""
     if not at or at > 1e11:

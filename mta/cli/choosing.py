@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from mta.cli.ask import Row, in_units
+from mta.cli.completing import GROUPS, VMTAS, words
+from mta.control.arguments import STATUSES
 from mta.model.envelope import is_message_id
 from mta.model.units import parse_duration, parse_size
 
@@ -23,10 +25,29 @@ def checked_id(text: str) -> str:
 
 # In the order of the help pages: name → what it is, and what it is where it is not given.
 _OPTIONS: dict[str, tuple[Any, object]] = {
-    "domain": (Annotated[str, typer.Option(help="recipients of this domain")], ""),
-    "site": (Annotated[str, typer.Option(help="of this site, as far as routes are known")], ""),
-    "vmta": (Annotated[str, typer.Option(help="sent by this virtual MTA")], ""),
-    "job": (Annotated[str | None, typer.Option(help="of this job")], None),
+    "domain": (
+        Annotated[
+            str, typer.Option(help="recipients of this domain", autocompletion=GROUPS["domain"])
+        ],
+        "",
+    ),
+    "site": (
+        Annotated[
+            str,
+            typer.Option(
+                help="of this site, as far as routes are known", autocompletion=GROUPS["site"]
+            ),
+        ],
+        "",
+    ),
+    "vmta": (
+        Annotated[str, typer.Option(help="sent by this virtual MTA", autocompletion=VMTAS)],
+        "",
+    ),
+    "job": (
+        Annotated[str | None, typer.Option(help="of this job", autocompletion=GROUPS["job"])],
+        None,
+    ),
     "sender": (
         Annotated[str | None, typer.Option(help="with this sender; * stands for anything")],
         None,
@@ -35,7 +56,13 @@ _OPTIONS: dict[str, tuple[Any, object]] = {
         Annotated[str, typer.Option(help="to this recipient; * stands for anything")],
         "",
     ),
-    "status": (Annotated[str, typer.Option(help="due, deferred or held")], ""),
+    "status": (
+        Annotated[
+            str,
+            typer.Option(help="due, deferred, scheduled or held", autocompletion=words(*STATUSES)),
+        ],
+        "",
+    ),
     "older_than": (
         Annotated[str, typer.Option("--older-than", help="queued longer than this, like 2h")],
         "",

@@ -17,9 +17,11 @@ from mta.cli.ask import (
     since,
     warn_of_silent,
 )
+from mta.cli.completing import of_group, words
 from mta.model.units import format_size, parse_duration
 
-Name = Annotated[str, typer.Argument(help="which one")]
+Name = Annotated[str, typer.Argument(help="which one", autocompletion=of_group)]
+SORTS = words("recipients", "bytes", "oldest", "name")
 For = Annotated[str, typer.Option("--for", help="how long, like 1h; without it until it is ended")]
 
 
@@ -39,7 +41,9 @@ def add_list(app: typer.Typer, kind: str) -> None:
     @app.command("list", help=f"What is queued, by {kind}, with the operator's orders.")
     def list_(
         match: Annotated[str, typer.Argument(help="part of the names")] = "",
-        sort: Annotated[str, typer.Option(help="recipients, bytes, oldest or name")] = "recipients",
+        sort: Annotated[
+            str, typer.Option(help="recipients, bytes, oldest or name", autocompletion=SORTS)
+        ] = "recipients",
         limit: Annotated[int, typer.Option(help="how many to show")] = 20,
         config: Config = None,
         socket: Socket = None,
@@ -139,7 +143,10 @@ def show_orders(answer: Row, as_json: bool) -> None:
         show_json(answer)
         return
     for order in answer["orders"]:
-        typer.echo(f"{order['scope']} {order['name']}: {say(order)}")
+        by = f", by {order['by']} {since(order['given_at'])}" if order["by"] else ""
+        typer.echo(
+            f"{order['scope']} {order['name']}: {say(order)}{by}; {order['command']} ends it"
+        )
 
 
 def show_recalled(answer: Row, as_json: bool, done: str, nothing: str) -> None:

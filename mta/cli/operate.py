@@ -14,9 +14,11 @@ from mta.cli.ask import (
     in_time,
     show_json,
     show_table,
+    show_waits,
     since,
     warn_of_silent,
 )
+from mta.cli.completing import QUEUE_ORDERS, VMTAS, anything
 from mta.cli.groups import show_orders
 from mta.model.units import format_duration, format_size
 
@@ -130,7 +132,8 @@ def show_workers(answer: Row) -> None:
 def queues(
     match: Annotated[str, typer.Argument(help="part of the queues' names")] = "",
     sort: Annotated[
-        str, typer.Option(help="recipients, bytes, oldest, due or domain")
+        str,
+        typer.Option(help="recipients, bytes, oldest, due or domain", autocompletion=QUEUE_ORDERS),
     ] = "recipients",
     limit: Annotated[int, typer.Option(help="how many to show")] = 20,
     config: Config = None,
@@ -173,7 +176,10 @@ def orders(config: Config = None, socket: Socket = None, as_json: Json = False) 
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="a message's id, or domain/vmta")],
+    what: Annotated[
+        str,
+        typer.Argument(help="a message's id, a domain, or domain/vmta", autocompletion=anything),
+    ],
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
@@ -185,16 +191,15 @@ def explain(
         return
     if not answer["waits"]:
         typer.echo(f"{what} waits for nothing: it is empty, or being delivered")
-    for wait in answer["waits"]:
-        place = f"  ({wait['place']})" if wait["place"] else ""
-        until = f", {in_time(wait['until'])}" if wait["until"] else ""
-        typer.echo(f"{wait['of']}: {wait['what']}{until}{place}")
+    show_waits(answer["waits"])
     warn_of_silent(answer)
 
 
 def resolve(
     domain: Annotated[str, typer.Argument(help="where its mail would go")],
-    vmta: Annotated[str, typer.Option(help="sent by this virtual MTA")] = "default",
+    vmta: Annotated[
+        str, typer.Option(help="sent by this virtual MTA", autocompletion=VMTAS)
+    ] = "default",
     config: Config = None,
     socket: Socket = None,
     as_json: Json = False,
@@ -205,7 +210,7 @@ def resolve(
         show_json(answer)
         return
     if "candidates" not in answer:
-        why = answer.get("fails") or answer.get("cannot be resolved now")
+        why = answer.get("fails") or answer.get("waits")
         typer.secho(f"{domain}: {why}", fg="red")
         raise typer.Exit(1)
     typer.echo(f"{answer['domain']} by {answer['vmta']}: site {answer['site']}")

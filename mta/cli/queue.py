@@ -12,14 +12,18 @@ from mta.cli.ask import (
     in_time,
     show_json,
     show_table,
+    show_waits,
     show_words,
     since,
     warn_of_silent,
 )
+from mta.cli.completing import QUEUES
 from mta.model.units import format_size
 
 app = typer.Typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="domain/vmta, or domain alone")]
+Name = Annotated[
+    str, typer.Argument(metavar="QUEUE", help="domain/vmta, or domain alone", autocompletion=QUEUES)
+]
 
 
 @app.command()
@@ -43,10 +47,7 @@ def show(name: Name, config: Config = None, socket: Socket = None, as_json: Json
         ("last error", row["reason"]),
     ]
     show_table(["", ""], facts, title=row["queue"])
-    for wait in row["waits"]:
-        place = f"  ({wait['place']})" if wait["place"] else ""
-        until = f", {in_time(wait['until'])}" if wait["until"] else ""
-        typer.echo(f"waits: {wait['what']}{until}{place}")
+    show_waits(row["waits"], "waits")
     policy = [(each["name"], each["value"], each["place"]) for each in row["policy"]]
     show_table(["setting", "value", "set in"], policy)
     warn_of_silent(row)

@@ -1,5 +1,6 @@
 """Renders the reference pages that follow from code outside of the configuration: `docs/cli.md` and
-the manual pages from the tree of commands,
+the manual pages from the tree of commands, `docs/json.md` from the shapes of their answers, the
+files in `config/completions`,
 `docs/metrics.md` from the catalogue of metrics, and the table of columns in `docs/accounting.md` from the record formats.
 `python -m mta.cli.reference` rewrites them; a test compares.
 
@@ -14,6 +15,8 @@ from typing import Any
 import typer
 
 from mta.cli.app import app
+from mta.cli.completing import scripts
+from mta.cli.json_page import render_json
 from mta.cli.man import MAN_PAGES, render_man
 from mta.cli.tree import EXIT_STATUS, OF_THE_SERVER, argument, children, spellings
 from mta.follow.records import COLUMNS
@@ -21,6 +24,8 @@ from mta.metrics.catalogue import SERVER_METRICS, WORKER_METRICS, Metric
 
 ROOT = Path(__file__).parents[2]
 CLI_PAGE = ROOT / "docs" / "cli.md"
+JSON_PAGE = ROOT / "docs" / "json.md"
+COMPLETIONS = ROOT / "config" / "completions"
 METRICS_PAGE = ROOT / "docs" / "metrics.md"
 ACCOUNTING_PAGE = ROOT / "docs" / "accounting.md"
 
@@ -39,7 +44,8 @@ Rendered from the commands by `python -m mta.cli.reference`; do not edit by hand
 They find it in this order: `--socket FILE` (or `SLUICE_SOCKET`); `server.control_socket` of
 `--config FILE` (or `SLUICE_CONFIG`); the same of `/etc/sluice/sluice.toml`; `/run/sluice/control.sock`. Root, the server's own
 user and the members of the socket's group may ask. What changes something is written to the server's log with the asker's uid.
-With `--json` the answer comes as JSON; tables are folded to the width of the terminal, JSON is not.
+With `--json` the answer comes as JSON, whose fields [json.md](json.md) tells; tables are folded to the width of the terminal,
+JSON is not.
 
 A queue is named `domain/vmta`; `domain` alone means the virtual MTA named `default`.
 
@@ -234,6 +240,10 @@ def main() -> None:
     for name, page in render_man().items():
         (MAN_PAGES / name).write_text(page, "utf-8")
     CLI_PAGE.write_text(render_cli(), "utf-8")
+    JSON_PAGE.write_text(render_json(), "utf-8")
+    COMPLETIONS.mkdir(exist_ok=True)
+    for name, text in scripts().items():
+        (COMPLETIONS / name).write_text(text, "utf-8")
     METRICS_PAGE.write_text(render_metrics(), "utf-8")
     accounting = ACCOUNTING_PAGE.read_text("utf-8")
     ACCOUNTING_PAGE.write_text(render_accounting(accounting), "utf-8")

@@ -16,9 +16,10 @@ from mta.cli.ask import (
     warn_of_silent,
 )
 from mta.cli.choosing import TO_CHANGE, choosing
+from mta.cli.completing import QUEUES, VMTAS
 
 app = typer.Typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="the virtual MTA", autocompletion=VMTAS)]
 
 
 def vmtas(config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
@@ -51,7 +52,7 @@ def _of(used: int, limit: object) -> str:
 
 @app.command()
 def pause(name: Name, config: Config = None, socket: Socket = None, as_json: Json = False) -> None:
-    """Stop a virtual MTA: its mail waits and does not expire, pools pass it over; running transactions finish."""
+    """Stop a virtual MTA: its mail waits, and expires on time; pools pass it over; running transactions finish."""
     answer = ask("vmta.pause", config, socket, vmta=name)
     show_words(answer, as_json, "{vmta} is paused; its mail waits for sluice vmta resume {vmta}")
 
@@ -72,8 +73,12 @@ def drain(name: Name, config: Config = None, socket: Socket = None, as_json: Jso
 @choosing("status", *TO_CHANGE)
 def reroute(
     *,
-    to: Annotated[str, typer.Option(help="the virtual MTA or pool that shall send it")],
-    queue: Annotated[str, typer.Option(help="of this queue, domain/vmta")] = "",
+    to: Annotated[
+        str, typer.Option(help="the virtual MTA or pool that shall send it", autocompletion=VMTAS)
+    ],
+    queue: Annotated[
+        str, typer.Option(help="of this queue, domain/vmta", autocompletion=QUEUES)
+    ] = "",
     chosen: Row,
     config: Config = None,
     socket: Socket = None,

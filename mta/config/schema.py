@@ -454,7 +454,8 @@ class QueueSection(Section):
     tls: Tls = _key(
         None,
         'TLS towards the host: "none", "opportunistic" (where it is offered, without checking '
-        'the certificate) or "require" (mail waits rather than go in the clear).',
+        'the certificate), "require" (mail waits rather than go in the clear) or "implicit" (required, '
+        'and from the first byte, RFC 8314). Port 465 is spoken to so unless this is "none".',
     )
     backoff_initial: PositiveDuration = _key(
         None,

@@ -6,6 +6,7 @@ What a shape cannot tell raises ControlError with a text for the operator.
 import msgspec
 
 from mta.control.protocol import ControlError
+from mta.model.address import normalise_domain
 from mta.model.envelope import QueueKey, parse_message_id, parse_queue_key
 from mta.spool.words import Filter
 
@@ -28,13 +29,13 @@ class QueueArgs(msgspec.Struct, forbid_unknown_fields=True):
     queue: str
 
 
-STATUSES = ("due", "deferred", "held")
+STATUSES = ("due", "deferred", "scheduled", "held")
 
 
 class FilterArgs(msgspec.Struct, forbid_unknown_fields=True):
     """Which messages: all that is given must match. `message`: 1f2e3d4c-17, or 17 for that number in any spool.
 
-    `status`: due, deferred or held. `larger_than` and `smaller_than`: bytes.
+    `status`: due, deferred, scheduled or held. `larger_than` and `smaller_than`: bytes.
     """
 
     domain: str = ""
@@ -95,9 +96,18 @@ def shown(limit: int, most: int) -> int:
 def queue_key(text: str) -> QueueKey:
     """The queue's name. Raises ControlError."""
     try:
-        return parse_queue_key(text)
+        key = parse_queue_key(text)
+        return QueueKey(normalise_domain(key.domain), key.vmta)
     except ValueError as error:
-        raise ControlError(str(error)) from None
+        raise ControlError(f"{text!r} names no queue: {error}") from None
+
+
+def domain_name(text: str) -> str:
+    """The domain that is meant. Raises ControlError."""
+    try:
+        return normalise_domain(text.strip().rstrip("."))
+    except ValueError as error:
+        raise ControlError(f"{text!r} is no domain: {error}") from None
 
 
 def make_filter(args: FilterArgs) -> Filter:
@@ -127,5 +137,6 @@ def make_filter(args: FilterArgs) -> Filter:
         larger_than=args.larger_than,
         smaller_than=args.smaller_than,
         held=True if args.status == "held" else args.held,
-        is_due={"due": True, "deferred": False}.get(args.status),
+        is_due=True if args.status == "due" else None,
+        is_scheduled={"scheduled": True, "deferred": False}.get(args.status),
     )

@@ -48,7 +48,8 @@ class WorkerFace(QueueSource, Protocol):
     async def queue(self, key: QueueKey) -> Row | None:
         """One queue with its waits and its policy, or None."""
 
-    async def pause(self, key: QueueKey) -> bool: ...
+    async def pause(self, key: QueueKey) -> bool:
+        """False: there is neither this queue nor its virtual MTA."""
 
     async def resume(self, key: QueueKey) -> bool: ...
 
@@ -126,7 +127,7 @@ class VmtaFace(Protocol):
 
     def pool_names(self) -> list[str]: ...
 
-    async def put_vmta_state(self, name: str, state: str) -> None:
+    async def put_vmta_state(self, name: str, state: str, by: str) -> None:
         """Keep it on disk. Raises OSError."""
 
 

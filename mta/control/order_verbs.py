@@ -5,17 +5,19 @@ An order holds for mail to come as well, over restarts of workers and of the ser
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from mta.control.arguments import MAX_QUEUES, shown
+from mta.control.asker import ASKER
 from mta.control.asking import Times, ask_all
 from mta.control.faces import OrdersFace, Row, WorkerFace
 from mta.control.groups import KINDS, MAX_GROUPS, ORDERS, merge_groups
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
-from mta.policy.orders import DRAIN, LIMITS, PAUSE, SCOPES, Order, make_order
+from mta.policy.orders import DRAIN, LIMITS, PAUSE, SCOPES, Order, ending_of, make_order
 
 MAX_FOR_S = 3650 * 86_400.0
 ORDER_S = 45.0  # all workers take new settings
@@ -147,7 +149,14 @@ class OrderVerbs:
             raise ControlError("an order lasts up to 10 years", "without an end it needs no time")
         until = self._now() + for_s if for_s else None
         try:
-            orders = [make_order(scope, name, what, text, until) for what, text in values.items()]
+            orders = [
+                replace(
+                    make_order(scope, name, what, text, until),
+                    by=ASKER.get(),
+                    given_at=self._now(),
+                )
+                for what, text in values.items()
+            ]
             await self._server.give_orders(orders)
         except (ValueError, OSError) as error:
             raise ControlError(f"not done: {error}", "nothing has changed") from error
@@ -176,6 +185,9 @@ def _row(order: Order) -> Row:
         "setting": order.setting,
         "value": order.value,
         "until": order.until,
+        "by": order.by,
+        "given_at": order.given_at or None,
+        "command": ending_of(order),
     }
 
 

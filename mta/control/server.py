@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from mta.control.access import Peer, may_control, open_socket, read_peer
+from mta.control.asker import ASKER, user_name
 from mta.control.protocol import (
     MAX_ANSWER,
     MAX_REQUEST,
@@ -123,6 +124,7 @@ class ControlServer:
             request = _parse(line)
             verb = self._registry.find(request.verb)
             args = self._registry.parse_args(verb, request.args)
+            ASKER.set(user_name(peer.uid))
             if verb.changes:
                 told = _shortened(request.args)
                 log.info("control", verb=verb.name, uid=peer.uid, pid=peer.pid, args=told)

@@ -55,7 +55,7 @@ class TraceVerb:
     async def trace(self, args: TraceArgs) -> AsyncIterator[Row]:
         """Rows of lines as they are said: worker, connection, queue, peer, side (`>` ours, `<` the host's, `*` neither), text."""
         if not 0 < args.for_s <= MAX_S:
-            raise ControlError(f"a trace takes at most {MAX_S:g} s")
+            raise ControlError(f"a trace lasts at most {MAX_S:g} s, and more than none")
         if not 0 < args.limit <= MAX_LINES:
             raise ControlError(f"a trace has at most {MAX_LINES} lines")
         queues = await self._queues(args.what.strip())

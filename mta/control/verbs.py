@@ -16,6 +16,7 @@ from mta.control.arguments import (
     QueuesArgs,
     ResolveArgs,
     ShutdownArgs,
+    domain_name,
     queue_key,
     shown,
 )
@@ -30,6 +31,7 @@ from mta.model.errors import ConfigError
 
 __all__ = ["ServerFace", "Verbs", "WorkerFace"]
 
+EXPLAINED_QUEUES = 20  # of a domain; more are nothing to read
 RESOLVE_DEADLINE_S = 30.0  # DNS servers that do not answer take their time
 
 T = TypeVar("T")
@@ -129,10 +131,21 @@ class Verbs:
             if not any(answers):
                 raise not_queued(what, silent)
         else:
-            key = queue_key(what)
-            answers, silent = await self._look(lambda worker: worker.explain_queue(key))
+            keys, unheard = await self._queues_of(what)
+            answers, silent = await self._look(lambda worker: _explain_all(worker, keys))
+            silent = sorted({*silent, *unheard})
         waits = merge_waits([row for rows in answers for row in rows])
         return {"what": what, "waits": waits, "silent": silent}
+
+    async def _queues_of(self, what: str) -> tuple[list[QueueKey], list[int]]:
+        """The queue that is meant, or, where no virtual MTA is named, all of the domain's; and who did not say."""
+        key = queue_key(what)
+        if "/" in what:
+            return [key], []
+        begin = f"{key.domain}/"
+        answers, silent = await self._look(lambda each: each.queue_names(begin, EXPLAINED_QUEUES))
+        names = {name for names in answers for name in names if name.startswith(begin)}
+        return [queue_key(name) for name in sorted(names)[:EXPLAINED_QUEUES]] or [key], silent
 
     async def resolve(self, args: ResolveArgs) -> Row:
         """A domain's route, as the first worker finds it that answers.
@@ -140,7 +153,7 @@ class Verbs:
         Each of them would find the same, so only one is asked; another whenever those asked so far have not answered within
         the time for looking.
         """
-        key = QueueKey(args.domain.strip().lower().rstrip("."), args.vmta)
+        key = QueueKey(domain_name(args.domain), args.vmta)
         asked: set[asyncio.Task[Row]] = set()
         left = list(self._workers)
         try:
@@ -171,7 +184,10 @@ class Verbs:
     async def queue_pause(self, args: QueueArgs) -> Row:
         """Stop a queue until it is resumed; it survives a restart."""
         key = queue_key(args.queue)
-        _, silent = await self._ask(lambda worker: worker.pause(key), self._times.change_s)
+        answers, silent = await self._ask(lambda worker: worker.pause(key), self._times.change_s)
+        if answers and not any(answers):
+            text = f"there is no virtual MTA {key.vmta}, and no queue {key}"
+            raise ControlError(text, "a queue is named domain/vmta; sluice vmtas lists them")
         return {"queue": str(key), "paused": True, "silent": silent}
 
     async def queue_resume(self, args: QueueArgs) -> Row:
@@ -216,6 +232,10 @@ class Verbs:
         """The workers' answers, and the numbers of those that did not answer in time."""
         answers = await ask_all(self._workers, question, deadline_s=deadline_s)
         return answers.all, answers.silent
+
+
+async def _explain_all(worker: WorkerFace, keys: Sequence[QueueKey]) -> list[Row]:
+    return [row for key in keys for row in await worker.explain_queue(key)]
 
 
 def _add_up(workers: list[Row]) -> Row:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 import msgspec
 
 from mta.control.arguments import ChangeArgs, make_filter, queue_key
+from mta.control.asker import ASKER
 from mta.control.asking import ask_all
 from mta.control.faces import Row, VmtaFace, WorkerFace
 from mta.control.protocol import ControlError
@@ -102,7 +103,7 @@ class VmtaVerbs:
         if name not in names:
             raise ControlError(f"there is no virtual MTA {text!r}", _hint(name, names))
         try:
-            await self._server.put_vmta_state(name, state)
+            await self._server.put_vmta_state(name, state, ASKER.get())
         except OSError as error:
             raise ControlError(
                 f"this cannot be kept on disk, so nothing was changed: {error}",

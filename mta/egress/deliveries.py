@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mta.egress.spoken import Spoken, decide_spoken
 from mta.egress.transaction import Transaction
-from mta.model.envelope import Content, Entry, SpillFile
+from mta.model.envelope import Content, Entry, Message, SpillFile
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
 from mta.policy.reaction import outcome_of
@@ -46,6 +46,11 @@ class Deliveries:
     def is_busy(self) -> bool:
         """Something is under way."""
         return bool(self._running) or self._is_resetting
+
+    @property
+    def messages(self) -> list[Message]:
+        """What is under way."""
+        return [each.entries[0].message for each in self._running if each.entries]
 
     @property
     def is_streaming(self) -> bool:
@@ -82,13 +87,14 @@ class Deliveries:
 
     def begin(self, transaction: Transaction) -> bool:
         """Put down MAIL and, pipelined, RCPT and DATA; False: it fails here, its outcome is reported."""
+        # First: whatever goes wrong from here on is told of it.
+        self._running.append(transaction)
         refusal = self._unbearable(transaction)
         session = self._session
         before = session.checkpoint()
         if refusal is None:
             try:
                 self._put_envelope(transaction)
-                self._running.append(transaction)
                 return True
             except ValueError as error:
                 # What cannot be said cleanly is not said (RFC 5321 §4.1.2); nothing of it was sent.
@@ -96,6 +102,7 @@ class Deliveries:
                 reply = a_reply(550, "5.6.0", str(error))
                 refusal = Failed(reply, Extent.MESSAGE, local=True)
         self.report(transaction, refusal)
+        self._running.pop()
         return False
 
     def _put_envelope(self, transaction: Transaction) -> None:
@@ -253,8 +260,8 @@ class Deliveries:
 
     def _finish(self, outcome: Outcome, *, is_free: bool = True) -> None:
         """The oldest transaction is over: each entry gets its own refusal, or else `outcome`."""
+        self.report(self._running[0], outcome)
         transaction = self._running.popleft()
-        self.report(transaction, outcome)
         if self._running:
             self._line.wait_for(Step.MAIL)  # the next was sent behind the dot
             return
@@ -277,14 +284,26 @@ class Deliveries:
             self._line.free()
 
     def report(self, transaction: Transaction, outcome: Outcome) -> None:
-        line, refused = self._line, transaction.refused
+        line, refused, entries = self._line, transaction.refused, transaction.entries
         report = line.owner.session_outcome
-        for entry in transaction.entries:
-            report(line, entry, refused.get(entry, outcome) if refused else outcome)
+        try:
+            for entry in entries:
+                report(line, entry, refused.get(entry, outcome) if refused else outcome)
+        except BaseException:  # raised again: who has its outcome is not told another
+            transaction.entries = entries[entries.index(entry) :]
+            raise
 
     def fail(self, why: Deferred | None) -> None:
         """The connection went while transactions ran."""
         reply = a_reply(451, "4.4.2", "connection closed")
         why = why or Deferred(reply, Extent.CONNECTION, local=True)
         while self._running:
-            self._finish(self._running[0].lost(why), is_free=False)
+            transaction = self._running[0]
+            try:
+                self._finish(transaction.lost(why), is_free=False)
+            except Exception as error:  # a task border: one entry's fault must not keep the others
+                self._line.owner.session_fault(self._line, error)
+                # It stays in flight, and is tried again after a restart: what became of it cannot be written.
+                transaction.entries = transaction.entries[1:]
+                if not transaction.entries:
+                    self._running.popleft()

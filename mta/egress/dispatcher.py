@@ -452,6 +452,19 @@ class Dispatcher(Owner):
     def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
         """The session is closing; `session_lost` brings the reason to the scheduler."""
 
+    def session_fault(self, session: OutboundSession, error: Exception) -> None:
+        self._counts.bugs += 1
+        logger.error(
+            "a fault of ours on a connection",
+            queue=str(self._keys.get(session.number, "")),
+            peer=session.peer,
+            messages=[
+                format_message_id(self._spools[each.spool].uuid, each.number)
+                for each in session.under_way
+            ],
+            exc_info=error,
+        )
+
     def session_lost(self, session: OutboundSession, why: Deferred | None) -> None:
         self._sessions.pop(session.number, None)
         self._closed(session.number, why, session)

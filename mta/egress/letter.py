@@ -12,6 +12,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
 
+import structlog
+
 from mta.egress.neighbours import FindRoute, Governor
 from mta.egress.opening import Opener, Unreachable
 from mta.egress.session import OutboundSession
@@ -23,6 +25,8 @@ from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.outcome import Deferred, Delivered, Failed, Outcome
 from mta.policy.book import Book
 from mta.queue.actions import Route
+
+logger = structlog.get_logger()
 
 LEASE_TIMEOUT_S = 60.0  # others may hold all connections for so long
 LETTER_TIMEOUT_S = 300.0  # from the open connection to the reply to its dot
@@ -146,6 +150,9 @@ class _Ending:
 
     def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
         """The session closes by itself, and what runs gets its outcome before."""
+
+    def session_fault(self, session: OutboundSession, error: Exception) -> None:
+        logger.error("a fault of ours while a notice was sent", peer=session.peer, exc_info=error)
 
     def session_lost(self, session: OutboundSession, why: Deferred | None) -> None:
         self.lost.set()

@@ -25,6 +25,7 @@ from mta.model.reply import a_reply
 from mta.policy.rules import AuthTls, QueuePolicy, Tls, VmtaRules
 from mta.queue.actions import Candidate, Route
 
+SUBMISSIONS_PORT = 465  # RFC 8314 §3.3: TLS from the first byte
 BROKEN_TLS_S = 3600.0
 BROKEN_TLS_HOSTS = 10_000
 
@@ -112,7 +113,10 @@ class Opener:
             if auth.tls is AuthTls.VERIFIED:
                 context = verifying_context(auth.ca_pem)
         ehlo_name = vmta.ehlo_name or self._hostname
-        return Manners(ehlo_name, tls, policy.timeouts, context, auth)
+        in_tls = policy.tls is Tls.IMPLICIT or (
+            candidate.port == SUBMISSIONS_PORT and tls is not Tls.NONE
+        )
+        return Manners(ehlo_name, tls, policy.timeouts, context, auth, in_tls)
 
     async def _try(
         self,
@@ -205,6 +209,11 @@ class _Waiting(Owner):
             lost = Deferred(a_reply(451, "4.4.2", "connection lost"), Extent.CONNECTION, local=True)
             self.answer.set_result(why or lost)
 
+    def session_fault(self, session: OutboundSession, error: Exception) -> None:
+        # Who waits has a task border of its own, where it is counted and logged.
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
     def session_refused(self, session: OutboundSession, outcome: Deferred | Failed) -> None:
         """The session closes by itself and says so again when it is lost."""
 
@@ -219,6 +228,8 @@ class _Waiting(Owner):
 
 
 def _may_go_plain(manners: Manners, result: Unreachable) -> bool:
+    if manners.starts_in_tls:
+        return False  # whoever listens there understands nothing else
     return manners.tls is Tls.OPPORTUNISTIC and result.outcome.reply.enhanced == "4.7.5"
 
 

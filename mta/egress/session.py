@@ -19,7 +19,7 @@ from mta.egress.tracer import Tap
 from mta.egress.transaction import Transaction
 from mta.io.deadlines import Deadlines
 from mta.metrics.timings import Timings
-from mta.model.envelope import Entry
+from mta.model.envelope import Entry, Message
 from mta.model.errors import ProtocolError
 from mta.model.outcome import Deferred, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
@@ -56,6 +56,7 @@ class Manners:
     timeouts: Mapping[str, float]
     context: ssl.SSLContext | None
     auth: AuthRules | None = None  # log in first
+    starts_in_tls: bool = False  # nothing is said before the handshake
 
 
 class Owner(Protocol):
@@ -78,6 +79,27 @@ class Owner(Protocol):
 
     def session_lost(self, session: "OutboundSession", why: Deferred | None) -> None:
         """The connection is gone (None: as asked). Called exactly once, after all outcomes."""
+
+    def session_fault(self, session: "OutboundSession", error: Exception) -> None:
+        """A fault of ours: to be counted and logged. What ran is deferred, and the connection closes by itself."""
+
+
+class _BeforeTls(asyncio.Protocol):
+    """Stands in for a session until the handshake begins: what a host says in the clear must not reach it.
+
+    Pausing reads is not enough: a transport begins to read after `connection_made` whatever that did, and every third host that
+    greeted in the clear was answered so.
+    """
+
+    def __init__(self, session: "OutboundSession") -> None:
+        self._session = session
+
+    def data_received(self, data: bytes) -> None:
+        reply = a_reply(454, "4.7.5", "TLS handshake failed: the host speaks in the clear")
+        self._session.hang_up(Deferred(reply, Extent.CONNECTION, local=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.connection_lost(exc)
 
 
 class OutboundSession(asyncio.Protocol):
@@ -138,6 +160,11 @@ class OutboundSession(asyncio.Protocol):
         """A body is under way, or its end has not been written yet."""
         return self._deliveries is not None and self._deliveries.is_streaming
 
+    @property
+    def under_way(self) -> list[Message]:
+        """The messages of its running transactions."""
+        return [] if self._deliveries is None else self._deliveries.messages
+
     def reserve(self) -> None:
         """Its next transaction is being fetched: it is not idle; `deliver` or `give_up` follows."""
         self._is_reserved = True
@@ -159,10 +186,14 @@ class OutboundSession(asyncio.Protocol):
         if self.is_lost or self._closing:
             lost = a_reply(451, "4.4.2", "connection lost while the message was read")
             self._deliveries.report(transaction, Deferred(lost, Extent.CONNECTION, local=True))
-        elif self._deliveries.begin(transaction):
-            self.send(Step.MAIL)
-        else:
-            self._free_soon()
+            return
+        try:
+            if self._deliveries.begin(transaction):
+                self.send(Step.MAIL)
+            else:
+                self._free_soon()
+        except Exception as error:  # a task border: nobody else would tell of these entries
+            self._fail(error)
 
     def close(self, reason: str) -> None:
         """Say QUIT and close, once what runs is over."""
@@ -192,11 +223,15 @@ class OutboundSession(asyncio.Protocol):
         self.facts.local_ip = name[0] if name else ""
         self.deadline = self._loop.time() + self._timeout(Step.GREETING)
         self._deadlines.watch(self)
+        if self._manners.starts_in_tls:
+            self.wait_for(Step.STARTTLS)
+            transport.set_protocol(_BeforeTls(self))
+            self._tls_task = self._loop.create_task(self._start_tls())
 
     def data_received(self, data: bytes) -> None:
-        if self.tap is not None:
-            self.tap.received(data)
         try:
+            if self.tap is not None:
+                self.tap.received(data)
             for reply in self._session.receive(data):
                 if self._is_over:
                     return  # what a host says after it was hung up on answers nothing any more
@@ -207,6 +242,8 @@ class OutboundSession(asyncio.Protocol):
                     a_reply(451, "4.5.0", f"protocol error: {error}"), Extent.CONNECTION, local=True
                 )
             )
+        except Exception as error:  # a task border: asyncio's own would close without a word
+            self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -245,6 +282,12 @@ class OutboundSession(asyncio.Protocol):
             self.hang_up(None)
             return
         self.hang_up(self._cut_short("4.4.1", f"timed out while {self._waiting_for.words}"))
+
+    def _fail(self, error: Exception) -> None:
+        """A fault of ours: what runs is deferred, never bounced, and the connection, whose state nobody knows now, closes."""
+        self.owner.session_fault(self, error)
+        reply = a_reply(451, "4.3.0", f"an error of ours while {self._waiting_for.words}")
+        self.hang_up(Deferred(reply, Extent.CONNECTION, local=True))
 
     def _cut_short(self, enhanced: str, text: str) -> Deferred:
         """Lost or too slow; in a TLS handshake that is a failure of TLS (`opportunistic` then tries without)."""
@@ -358,8 +401,9 @@ class OutboundSession(asyncio.Protocol):
             return  # what came behind the 220 in the same segment has ended it already
         began = time.monotonic()
         try:
-            # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).
-            self._session.start_tls()
+            if not self._manners.starts_in_tls:
+                # Bytes behind the 220 came in the clear: `start_tls` refuses them (RFC 3207 §4.2).
+                self._session.start_tls()
             secured = await self._loop.start_tls(
                 transport,
                 self,
@@ -381,6 +425,9 @@ class OutboundSession(asyncio.Protocol):
         cipher = secured.get_extra_info("cipher")
         self.facts.tls_protocol = shown.version() if hasattr(shown, "version") else "TLS"
         self.facts.tls_cipher = cipher[0] if cipher else ""
+        if self._manners.starts_in_tls:
+            self.wait_for(Step.GREETING)
+            return
         self._session.ehlo(self._manners.ehlo_name)
         self.send(Step.EHLO)
 

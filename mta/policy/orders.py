@@ -4,6 +4,7 @@ An order of a domain, site or queue is one more place in the book of policies, a
 explains a value explains an order, with its end. Jobs cross all queues: the spools hold them.
 """
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +27,18 @@ BY_OPERATOR = "paused by the operator"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order. `value`: a pause's reason, or a limit as an operator writes it; `until`: None for no end."""
+    """One order. `value`: a pause's reason, or a limit as an operator writes it; `until`: None for no end.
+
+    `by`: the user who gave it, "" if that is not known, and `given_at` when.
+    """
 
     scope: str
     name: str
     setting: str
     value: str = ""
     until: float | None = None
+    by: str = ""
+    given_at: float = 0.0
 
     @property
     def subject(self) -> tuple[str, str, str]:
@@ -41,7 +47,7 @@ class Order:
 
     def __str__(self) -> str:
         end = "" if self.until is None else f", until {_shown(self.until)}"
-        return f"order of the operator for {self.scope} {self.name}{end}"
+        return f"order of {self.by or 'the operator'} for {self.scope} {self.name}{end}"
 
 
 def make_order(scope: str, name: str, setting: str, value: str, until: float | None) -> Order:
@@ -62,6 +68,13 @@ def make_order(scope: str, name: str, setting: str, value: str, until: float | N
         return Order(scope, name, setting, value.strip(), until)
     _limit(setting, value)
     return Order(scope, name, setting, value.strip(), until)
+
+
+def ending_of(order: Order) -> str:
+    """The command that ends this order."""
+    group = order.scope if order.scope == "queue" else f"{order.scope}s"
+    verb = "unlimit" if order.setting in LIMITS else "resume"
+    return f"sluice {group} {verb} {shlex.quote(order.name)}"
 
 
 def stops_of(orders: Iterable[Order]) -> set[tuple[str, str, str]]:

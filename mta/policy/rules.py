@@ -24,6 +24,7 @@ class Tls(StrEnum):
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"
     REQUIRE = "require"
+    IMPLICIT = "implicit"  # required, and from the first byte (RFC 8314)
 
 
 class ListenerTls(StrEnum):

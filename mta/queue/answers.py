@@ -29,6 +29,9 @@ GONE = Decision(None)
 EXPIRED = Decision(None, "expired")
 
 
+VMTA_PAUSED = "virtual MTA paused"  # by an operator; other stops of a virtual MTA are faults
+
+
 class Wait(NamedTuple):
     """One reason why a queue or an entry waits: what, in detail, until when, set where.
 

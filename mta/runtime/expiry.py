@@ -2,7 +2,8 @@
 
 From the oldest entry on, no further than the youngest that could have expired; a chunk at a time, so that nothing else waits for
 it. What an attempt finds expired never comes here; what is in flight is left to its attempt. Time under a licence hold does not
-count (`Book.expire_after` is compared with the age less that time), and the clock is the worker's, which never jumps.
+count (`Book.expire_after` is compared with the age less that time), and the clock is the worker's, which never jumps. What an
+operator paused expires on time; what waits for a virtual MTA that lost its address, or is gone from the configuration, does not.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from mta.model.reply import a_reply
 from mta.model.units import format_duration
 from mta.policy.book import Book
 from mta.policy.retry import is_expired
+from mta.queue.answers import VMTA_PAUSED
 from mta.queue.scheduler import Scheduler
 from mta.spool.store import Spool
 
@@ -71,8 +73,10 @@ class ExpirySweep:
             text = (
                 f"not delivered within {format_duration(book.policy(entry.key, site).expire_after)}"
             )
-            if reasons[entry.number]:
-                text += f"; last: {reasons[entry.number]}"
+            stop = self._scheduler.stop_of(entry.key.vmta)
+            reason = reasons[entry.number] or (stop.what if stop is not None else "")
+            if reason:
+                text += f"; last: {reason}"
             outcome = Failed(a_reply(451, "4.4.7", text), local=True)
             self._settler.settle(entry, outcome, Facts(site=site))
         return len(free)
@@ -84,8 +88,9 @@ class ExpirySweep:
         return free
 
     def _is_expired(self, entry: Entry, book: Book, now: float) -> bool:
-        if self._scheduler.stop_of(entry.key.vmta) is not None:
-            return False  # out of service: it waits for us, and does not bounce for that
+        stop = self._scheduler.stop_of(entry.key.vmta)
+        if stop is not None and stop.what != VMTA_PAUSED:
+            return False  # a fault of ours: it waits for us, and does not bounce for that
         policy = book.policy(entry.key, self._scheduler.site(entry.key))
         message = entry.message
         since = max(message.received_at, message.release_at)

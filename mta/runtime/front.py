@@ -8,9 +8,9 @@ from typing import Any
 
 from mta.config.show import write_value
 from mta.control.archive import Page, Parcel, Taken
-from mta.model.envelope import QueueKey, format_message_id
+from mta.model.envelope import QueueKey
 from mta.model.outcome import Deferred, Failed
-from mta.queue.answers import Wait
+from mta.runtime.explaining import Explaining
 from mta.runtime.readings import Readings
 from mta.runtime.rerouting import Rerouting
 from mta.runtime.worker import Worker
@@ -22,7 +22,6 @@ from mta.spool.queries import Queries
 from mta.spool.words import Filter
 
 Row = dict[str, Any]
-ENTRIES_OF_A_MESSAGE = 1000
 
 
 class WorkerFront:
@@ -35,6 +34,7 @@ class WorkerFront:
         self._groups = WorkerGroups(worker)
         self._messages = WorkerMessages(worker)
         self._archive = WorkerArchive(worker)
+        self._explaining = Explaining(worker)
 
     @property
     def number(self) -> int:
@@ -135,7 +135,9 @@ class WorkerFront:
         }
 
     async def pause(self, key: QueueKey) -> bool:
-        """Stop a queue."""
+        """Stop a queue, of mail to come as well; False: there is neither this queue nor its virtual MTA."""
+        if key.vmta not in self._worker.settings.vmtas and not await self.queues_named([key]):
+            return False
         self._worker.scheduler.pause(key, self._worker.clock.now())
         self._worker.dispatcher.kick()
         return True
@@ -232,46 +234,18 @@ class WorkerFront:
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         """Every reason the queue waits for."""
-        worker = self._worker
-        stored = None
-        for spool in worker.spools.values():
-            stored = await wrap_future(spool.queue_state(key)) or stored
-        now, domain = worker.clock.now(), key.domain
-        waits = worker.scheduler.explain(key, now, stored, worker.site_of(domain))
-        return [_wait_row(str(key), each) for each in waits]
+        return await self._explaining.queue(key)
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:
         """Every reason any recipient of the message waits for; `spool`: how its spool's UUID begins, "" any."""
-        worker = self._worker
-        now = worker.clock.now()
-        rows: list[Row] = []
-        which = Filter(message=number, spool=spool)
-        for each in worker.spools.values():
-            for listed in await wrap_future(each.list_messages(which, ENTRIES_OF_A_MESSAGE)):
-                entry = listed.entry
-                name = f"{format_message_id(each.uuid, number)} to {entry.address}"
-                if listed.held:
-                    what = f"held: {listed.hold_reason}"
-                    rows.append({"what": what, "of": name, "until": None, "place": ""})
-                elif not entry.attempts and entry.message.release_at > now:
-                    text = "scheduled: its sender set a time before which it is not sent"
-                    rows.append({"what": text, "of": name, "until": entry.due, "place": ""})
-                elif entry.due > now:
-                    last = f"; last answer: {listed.reply}" if listed.reply else ""
-                    text = f"next attempt is number {entry.attempts + 1}{last}"
-                    site = worker.scheduler.site(entry.key)
-                    place = worker.settings.book.policy(entry.key, site).places.get("retry", "")
-                    row = {"what": text, "of": name, "until": entry.due, "place": str(place)}
-                    rows.append(row)
-                rows.extend({**row, "of": name} for row in await self.explain_queue(entry.key))
-        return rows
+        return await self._explaining.message(number, spool)
 
     async def resolve(self, key: QueueKey) -> Row:
         """The route of a domain, now."""
         async with asyncio.timeout(30):
             route = await self._worker.find_route(key)
         if isinstance(route, Deferred | Failed):
-            kind = "fails" if isinstance(route, Failed) else "cannot be resolved now"
+            kind = "fails" if isinstance(route, Failed) else "waits"
             return {"domain": key.domain, "vmta": key.vmta, "site": "", kind: str(route.reply)}
         return {
             "domain": key.domain,
@@ -279,12 +253,3 @@ class WorkerFront:
             "site": route.site,
             "candidates": [asdict(each) for each in route.candidates],
         }
-
-
-def _wait_row(of: str, wait: Wait) -> Row:
-    return {
-        "what": wait.what + (f" ({wait.detail})" if wait.detail else ""),
-        "of": of,
-        "until": wait.until or None,
-        "place": "" if wait.place is None else str(wait.place),
-    }

@@ -127,10 +127,10 @@ class InForce:
         """The pools of the configuration."""
         return list(self.settings.pools)
 
-    async def put_vmta_state(self, name: str, state: str) -> None:
+    async def put_vmta_state(self, name: str, state: str, by: str) -> None:
         """Keep what the operator wants of a virtual MTA. Raises OSError."""
         async with self._states_lock:
-            await asyncio.to_thread(self._states.put, name, VmtaState(state))
+            await asyncio.to_thread(self._states.put, name, VmtaState(state), by)
 
 
 def _fixed_changes(old: Settings, new: Settings) -> list[Problem]:

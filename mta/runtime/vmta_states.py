@@ -31,6 +31,7 @@ class VmtaState(StrEnum):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     states: dict[str, VmtaState] = {}
+    by: dict[str, str] = {}  # the users who wanted it so
 
 
 class VmtaStates:
@@ -40,11 +41,16 @@ class VmtaStates:
         self.path = spool_dir / FILE
         self._disk = disk
         self._states: dict[str, VmtaState] = {}
+        self._by: dict[str, str] = {}
         self._seen: tuple[int, int, int] | None = None
 
     def of(self, name: str) -> VmtaState:
         """The state of a virtual MTA."""
         return self._states.get(name, VmtaState.RUNNING)
+
+    def by(self, name: str) -> str:
+        """The user who wanted it so; "" if that is not known."""
+        return self._by.get(name, "")
 
     def read(self) -> None:
         """Look whether the file changed. One that cannot be read changes nothing, and is told in the log."""
@@ -54,21 +60,23 @@ class VmtaStates:
             if mark == self._seen:
                 return
             self._seen = mark
-            self._states = msgspec.json.decode(self.path.read_bytes(), type=_File).states
+            file = msgspec.json.decode(self.path.read_bytes(), type=_File)
+            self._states, self._by = file.states, file.by
         except FileNotFoundError:
-            self._seen, self._states = None, {}
+            self._seen, self._states, self._by = None, {}, {}
         except (OSError, msgspec.DecodeError) as error:
             text = "which virtual MTAs are paused or drained cannot be read; all stay as they are"
             logger.error(text, file=str(self.path), reason=str(error))
 
-    def put(self, name: str, state: VmtaState) -> None:
+    def put(self, name: str, state: VmtaState, by: str = "") -> None:
         """From now on, on disk. Raises OSError; then nothing changed."""
         self.read()
         states = {**self._states, name: state}
+        users = {**self._by, name: by}
         if state is VmtaState.RUNNING:
-            del states[name]
-        write_atomically(self.path, msgspec.json.encode(_File(states)), disk=self._disk)
-        self._states = states
+            del states[name], users[name]
+        write_atomically(self.path, msgspec.json.encode(_File(states, users)), disk=self._disk)
+        self._states, self._by = states, users
         self._seen = None
 
 

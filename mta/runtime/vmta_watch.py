@@ -20,7 +20,7 @@ from mta.config.load import Settings
 from mta.io.clock import Clock
 from mta.policy.pools import Pools
 from mta.policy.rules import VmtaRules
-from mta.queue.answers import Wait
+from mta.queue.answers import VMTA_PAUSED, Wait
 from mta.queue.scheduler import Scheduler
 from mta.runtime.vmta_states import VmtaState, VmtaStates
 
@@ -169,8 +169,9 @@ class VmtaWatch:
 
     def _stop(self, rules: VmtaRules) -> Wait | None:
         if self._states.of(rules.name) is VmtaState.PAUSED:
-            detail = f"by the operator; sluice vmta resume {rules.name} ends it"
-            return Wait("virtual MTA paused", detail, 0.0, rules.place)
+            by = self._states.by(rules.name) or "the operator"
+            detail = f"by {by}; sluice vmta resume {rules.name} ends it"
+            return Wait(VMTA_PAUSED, detail, 0.0, rules.place)
         sources = (*rules.source_v4, *rules.source_v6)
         if sources and self._missing.issuperset(sources):
             detail = (

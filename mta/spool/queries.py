@@ -36,7 +36,7 @@ from mta.spool.rows import (
     as_json,
     fetch,
 )
-from mta.spool.words import Filter, Listed, OwedNotice
+from mta.spool.words import Filter, Listed, OwedNotice, Waiting
 from mta.spool.writer import Writer
 
 # Rows looked through in one go; a search over a million recipients is made of many.
@@ -68,6 +68,17 @@ SELECT min(due) FROM (SELECT (
     SELECT r.due FROM recipient r WHERE r.queue = ?1 AND r.priority = p.value AND {_NOT_HELD}
     AND r.due > ?2 ORDER BY r.due LIMIT 1) AS due FROM json_each('[0,1,2]') p)
 """
+_NEXT_ENTRY = f"""
+SELECT due, attempts FROM (SELECT (
+    SELECT r.id FROM recipient r WHERE r.queue = ?1 AND r.priority = p.value AND {_NOT_HELD}
+    AND r.due > ?2 ORDER BY r.due LIMIT 1) AS id FROM json_each('[0,1,2]') p) n
+JOIN recipient e ON e.id = n.id ORDER BY e.due LIMIT 1
+"""
+_PAUSED_JOBS = """
+SELECT name FROM job WHERE held = 1 AND id IN (SELECT DISTINCT job FROM (
+    SELECT job FROM recipient WHERE queue = ?1 AND held = 0 LIMIT ?2)) ORDER BY name
+"""
+MAX_LOOKED: Final = 100_000  # recipients of a queue whose jobs are looked at: 20 ms
 _OLDEST = RowQuery(
     f"{ENTRY_COLUMNS}, q.domain, q.vmta",
     "FROM recipient r JOIN message m ON m.number = r.message JOIN queue q ON q.id = r.queue"
@@ -299,6 +310,21 @@ class Queries(Census):
         next_at, attempts, mode, reason, paused = found[0]
         return QueueState(key, next_at, attempts, mode, reason, bool(paused))
 
+    def waiting(self, key: QueueKey, now: float) -> Waiting:
+        """What is in the queue and waits by itself; its jobs as far as its first recipients tell."""
+        queue = self._writer.queues.id_of(key)
+        if queue == 0:
+            return Waiting()
+        (held,) = self._one("SELECT count(*) FROM recipient WHERE queue = ? AND held = 1", (queue,))
+        jobs = fetch(self._cursor, _PAUSED_JOBS, (queue, MAX_LOOKED))
+        is_due = any(
+            _DUE_IDS.run(self._cursor, (queue, now, 1, "[]", int(each))) for each in Priority
+        )
+        later = fetch(self._cursor, _NEXT_ENTRY, (queue, now))
+        next_due, attempts = later[0] if later else (None, 0)
+        is_scheduled = next_due is not None and attempts == 0
+        return Waiting(held, tuple(name for (name,) in jobs), is_due, next_due, is_scheduled)
+
     def list_messages(self, wanted: Filter, limit: int, now: float) -> list[Listed]:
         """Up to `limit` entries that match, from the oldest."""
         listed: list[Listed] = []
@@ -395,6 +421,10 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
         values.append(as_json(wanted.domains))
     if wanted.is_due is not None:
         terms.append("r.held = 0 AND r.due <= ?" if wanted.is_due else "r.held = 0 AND r.due > ?")
+        values.append(now)
+    if wanted.is_scheduled is not None:
+        tried = "= 0" if wanted.is_scheduled else "> 0"
+        terms.append(f"r.held = 0 AND r.due > ? AND r.attempts {tried}")
         values.append(now)
     bounds = (
         ("m.received_at <= ?", now - wanted.older_than_s, wanted.older_than_s),

@@ -82,6 +82,7 @@ class Filter:
     smaller_than: int = 0  # bytes; 0: any
     held: bool | None = None
     is_due: bool | None = None  # its own time has come, or not yet; what is held is neither
+    is_scheduled: bool | None = None  # its time has not come, and it has (not) been tried
     hold_reason: str = ""  # how the reason of a held entry begins
 
 
@@ -125,6 +126,17 @@ class QueueRow:
     mode: str
     reason: str
     paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is in one queue and waits by itself. `jobs`: those of its mail that are held as a whole."""
+
+    held: int = 0
+    jobs: tuple[str, ...] = ()
+    is_due: bool = False  # something in it may go now
+    next_due: float | None = None  # its next entry that is not due yet
+    is_scheduled: bool = False  # that one has not been tried: its sender chose the time
 
 
 @dataclass(frozen=True, slots=True)

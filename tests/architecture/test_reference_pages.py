@@ -3,20 +3,29 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
+from mta.cli.answers import SHAPES
+from mta.cli.app import app
+from mta.cli.completing import scripts
 from mta.cli.man import MAN_PAGES, render_man
 from mta.cli.reference import (
     ACCOUNTING_PAGE,
     CLI_PAGE,
+    COMPLETIONS,
+    JSON_PAGE,
     METRICS_PAGE,
     render_accounting,
     render_cli,
     render_columns,
+    render_json,
     render_metrics,
 )
-from mta.cli.tree import EXIT_STATUS
+from mta.cli.tree import EXIT_STATUS, children
 from mta.follow.records import COLUMNS
 
 RENEW = "run: make reference"
@@ -41,6 +50,34 @@ def test_groff_finds_no_fault_in_the_manual_pages() -> None:
             ["groff", "-man", "-Tutf8", "-ww", "-z", str(path)], capture_output=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, b""), path.name
+
+
+def test_the_page_of_answers_is_up_to_date() -> None:
+    assert JSON_PAGE.read_text("utf-8") == render_json(), RENEW
+
+
+def test_every_command_with_json_has_the_shape_of_its_answer() -> None:
+    tree = typer.main.get_command(app)
+    commands = {
+        name
+        for name, command in leaves(tree)
+        if any("--json" in each.opts for each in command.params)
+    }
+    assert len(commands) > 50
+    assert commands == {name for name in SHAPES if "--" not in name}
+
+
+def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    inner = list(children(command))
+    if not inner:
+        yield name, command
+    for child, each in inner:
+        yield from leaves(each, f"{name} {child}".strip())
+
+
+def test_the_files_that_complete_commands_are_up_to_date() -> None:
+    there = {path.name: path.read_text("utf-8") for path in COMPLETIONS.iterdir()}
+    assert there == scripts(), RENEW
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:

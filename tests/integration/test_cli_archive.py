@@ -5,6 +5,7 @@ broken, said message by message.
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,26 @@ def test_what_one_server_exports_another_delivers_once_and_unchanged(
     assert len(host.messages) == 5
     for each in set(names):  # the trace field is the old one's
         assert any(each.encode() in message.data for message in host.messages)
+
+
+def test_release_time_and_priority_go_along(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Host() as host, a_sender(tmp_path, listener='max_hold = "1h"') as sender:
+        sender.domain(host, name="one.example")
+        sluice = Cli(sender.server)
+        release_at = int(time.time()) + 600
+        fields = f"X-Deliver-After: {release_at}\r\nX-Priority-Class: high\r\nSubject: x\r\n\r\n"
+        sender.send("later@one.example", message=fields.encode() + b"body\r\n")
+        sluice.json("messages", "export", str(out))
+        assert sluice.json("messages", "delete", "--all")["deleted"] == 1
+        assert sluice.json("messages", "import", str(out))["taken"] == 1
+        (found,) = sluice.json("messages", "list")["recipients"]
+        assert (found["status"], found["priority"]) == ("scheduled", "high")
+        assert found["release_at"] == pytest.approx(release_at, abs=2)
+        (wait,) = sluice.json("explain", found["id"])["waits"]
+        assert wait["what"].startswith("scheduled: ")
+        assert wait["until"] == pytest.approx(release_at, abs=2)
+        assert not host.messages
 
 
 def test_an_export_takes_filters_and_its_files_say_all(tmp_path: Path) -> None:

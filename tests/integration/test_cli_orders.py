@@ -1,5 +1,7 @@
 """`sluice domains|sites|jobs` and `queue limit`: what is queued for each, pauses and limits, their ends, and restarts between."""
 
+import os
+import pwd
 import time
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from tests.support.wire import Wire, wait_until
 
 NEWS = b"X-Job: news\r\nSubject: n\r\n\r\nbody\r\n"
 TWINS = NO_DNS + "\n[site.twins]\ndomains = ['one.example', 'two.example']\n"
+
+
+ME = pwd.getpwuid(os.getuid()).pw_name
 
 
 def queued(sender: Sender) -> int:
@@ -48,10 +53,50 @@ def test_a_pause_holds_new_mail_too_over_restarts_until_it_is_ended(
         if kind != "jobs":
             says = {wait["what"]: wait["place"] for wait in sender.waits("one.example")}
             (place,) = [place for what, place in says.items() if "no reason" in what]
-            assert place == f"order of the operator for {kind[:-1]} {name}"
+            assert place == f"order of {ME} for {kind[:-1]} {name}"
         assert sluice.json(kind, "resume", name)["recalled"] == 1
         host.wait_for(9)
         assert "was neither paused nor drained" in sluice.text(kind, "resume", name)
+
+
+def test_explain_names_every_stop_with_who_until_when_and_what_ends_it(tmp_path: Path) -> None:
+    with a_sender(tmp_path, more=TWINS) as sender:
+        sender.domain("127.0.0.1:9", name="one.example")
+        sluice = Cli(sender.server)
+        queue = "one.example/default"
+        sluice.json("queue", "pause", queue)
+        number = sender.send("a@one.example", message=NEWS)
+        (listed,) = sluice.json("messages", "list")["recipients"]
+        stops = {
+            ("domains", "pause", "one.example"): "sluice domains resume one.example",
+            ("sites", "pause", "twins"): "sluice sites resume twins",
+            ("jobs", "pause", "news"): "sluice jobs resume news",
+        }
+        for words in stops:
+            sluice.json(*words, "--for", "1h", "--reason", f"because of {words[0]}")
+        for what in (queue, str(number)):
+            waits = {each["command"]: each for each in sluice.json("explain", what)["waits"]}
+            assert waits.keys() >= {*stops.values(), f"sluice queue resume {queue}"}, waits
+            for (kind, _, name), command in stops.items():
+                wait = waits[command]
+                assert f"because of {kind}" in wait["what"]
+                assert 3500 < wait["until"] - time.time() < 3700
+                assert wait["place"].startswith(f"order of {ME} for {kind[:-1]} {name}, until 2")
+        text = sluice.text("explain", queue)
+        assert "in 59m" in text or "in 1h" in text
+        assert "; sluice jobs resume news ends it" in text
+        assert f", by {ME} " in sluice.text("orders")
+        for words, command in stops.items():  # what it says does it
+            assert sluice.json(*command.split()[1:])["recalled"] == 1, words
+        sluice.json("vmta", "pause", "default")
+        sluice.json("messages", "hold", "--message", listed["id"], "--reason", "too early")
+        for what in (queue, str(number)):
+            waits = {each["command"]: each for each in sluice.json("explain", what)["waits"]}
+            assert f"by {ME}" in waits["sluice vmta resume default"]["what"]
+            (held,) = (each for each in waits.values() if each["what"].startswith("held: "))
+            if what != queue:
+                assert held["what"] == "held: too early"
+            assert sluice.json(*held["command"].split()[1:], "--dry-run")["would_release"] == 1
 
 
 def test_a_paused_job_lets_other_mail_of_its_queues_pass(tmp_path: Path) -> None:
@@ -115,15 +160,15 @@ def test_a_temporary_limit_is_explained_with_its_end_and_gone_after_it(tmp_path:
         (order,) = sluice.json(*words)["orders"]
         assert 0 < order["until"] - time.time() < 6
         began = time.monotonic()
-        sluice.json("queue", "resume", "one.example")
         policy = {
             each["name"]: each for each in sluice.json("queue", "show", "one.example")["policy"]
         }
         assert policy["max_connections"]["value"] == "1"
         assert (
-            "order of the operator for queue one.example/default, until 2"
+            f"order of {ME} for queue one.example/default, until 2"
             in (policy["max_connections"]["place"])
         )
+        sluice.json("queue", "resume", "one.example")
         host.wait_for(10)
         if time.monotonic() - began < 3.5:
             assert len(host.dialogues) == 1

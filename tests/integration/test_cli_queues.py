@@ -214,3 +214,25 @@ def test_a_hundred_queues_are_counted_and_a_page_is_shown(
     answer = sluice.json("queues", "page.example", "--sort", "domain", "--limit", "30")
     assert [row["queue"] for row in answer["queues"]] == sorted(f"{name}/a" for name in names)[:30]
     assert len(sluice.json("queues", "page.example", "--limit", "1000")["queues"]) == 100
+
+
+def test_what_names_no_queue_is_refused_and_a_domain_alone_means_all_of_its_queues(
+    sender: Sender, sluice: Cli
+) -> None:
+    for words, says in (
+        (("queue", "pause", ".."), "names no queue"),
+        (("queue", "pause", "a b.example"), "names no queue"),
+        (("queue", "pause", "some.example/zz"), "there is no virtual MTA zz"),
+        (("queue", "pause", "some.example"), "sluice vmtas lists them"),
+        (("explain", "a b"), "names no queue"),
+        (("resolve", ""), "is no domain"),
+        (("resolve", "exa mple"), "is no domain"),
+    ):
+        ended = sluice(*words)
+        assert ended.code == 1, words
+        assert says in ended.err, (words, ended.err)
+    for vmta in ("a", "b"):
+        sluice.json("queue", "pause", f"both.example/{vmta}")
+    sluice.json("queue", "pause", "not-both.example/a")
+    waits = sluice.json("explain", "Both.Example")["waits"]
+    assert [each["of"] for each in waits] == ["both.example/a", "both.example/b"]

@@ -168,6 +168,52 @@ def test_less_is_enough_where_the_configuration_says_so(
         host.wait_for(messages=1)
 
 
+def test_a_smart_host_in_tls_from_the_first_byte_gets_login_and_mail(
+    sender: Sender, context: ssl.SSLContext
+) -> None:
+    script = takes("PLAIN", said_plain)
+    with Host(script, offers=MECHANISMS, context=context, starts_in_tls=True) as host:
+        domain = sender.domain(
+            f"localhost:{host.port}", tls="implicit", auth=login(ca_file="ca.pem")
+        )
+        sender.send(f"x@{domain}", f"y@{domain}")
+        found = sender.wait_for_records(domain, "d", count=2)
+        assert all(each["dlvTlsProtocol"].startswith("TLSv1") for each in found)
+        assert host.message_to(f"x@{domain}").tls
+        assert not any(each.startswith("STARTTLS") for each in host.dialogues[0].commands)
+
+
+def test_port_465_is_spoken_to_in_tls_without_being_told(
+    sender: Sender, context: ssl.SSLContext
+) -> None:
+    try:
+        host = Host(context=context, starts_in_tls=True, address="127.0.0.7", port=465)
+    except OSError as error:
+        pytest.skip(f"port 465 cannot be had here: {error}")
+    with host:
+        domain = sender.domain(host)
+        sender.send(f"x@{domain}")
+        host.wait_for(messages=1)
+        assert host.messages[0].tls
+
+
+def test_in_implicit_tls_nothing_is_said_in_the_clear_and_mail_waits(
+    sender: Sender, context: ssl.SSLContext
+) -> None:
+    with Host(offers=MECHANISMS) as plain:
+        domain = sender.domain(plain, tls="implicit")
+        sender.send(f"x@{domain}")
+        found = sender.wait_for_records(domain, "tq", count=3)
+        assert [each["dsnDiag"] for each in found if "TLS handshake" not in each["dsnDiag"]] == []
+        said = [each.bytes[:2] for each in plain.dialogues if each.bytes]
+        assert set(said) <= {b"\x16\x03"}  # a ClientHello at most
+    with Host(offers=MECHANISMS, context=context, starts_in_tls=True) as other_name:
+        domain = sender.domain(other_name, tls="implicit", auth=login(ca_file="ca.pem"))
+        sender.send(f"x@{domain}")
+        assert "TLS" in sender.wait_for_records(domain, "tq")[0]["dsnDiag"]
+        assert not any(each.commands for each in other_name.dialogues)
+
+
 def test_a_host_that_offers_no_login_gets_no_mail(sender: Sender, context: ssl.SSLContext) -> None:
     with Host(context=context) as host:
         domain = sender.domain(host, auth=login(tls="encrypted"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import Cli
 from tests.support.daemon import running
 from tests.support.host import Dialogue, Host
 from tests.support.sender import DEFAULT, NO_DNS, Sender, a_sender
@@ -43,6 +44,27 @@ def test_a_message_waits_until_its_time_and_says_so(sender: Sender) -> None:
         assert time.time() - began >= 2.5
     assert host.messages[0].recipients == [f"now@{domain}"]
     assert b"X-Deliver-After" not in host.messages[0].data + host.messages[1].data
+
+
+def test_a_queue_of_scheduled_mail_alone_says_until_when(sender: Sender) -> None:
+    with Host() as host:
+        domain, other = sender.domain(host), sender.domain("127.0.0.1:9", name="away.example")
+        sender.send(f"x@{domain}", message=a_letter(f"X-Deliver-After: {later(600)}"))
+        sender.send(f"x@{other}", message=a_letter(f"X-Deliver-After: {later(900)}"))
+        sluice = Cli(sender.server)
+        (wait,) = sluice.json("explain", domain)["waits"]
+        assert wait["what"] == "scheduled: mail whose sender set a time"
+        assert 500 < wait["until"] - time.time() < 610
+        listed = sluice.json("messages", "list", "--status", "scheduled")["recipients"]
+        assert {each["recipient"] for each in listed} == {f"x@{domain}", f"x@{other}"}
+        assert {each["status"] for each in listed} == {"scheduled"}
+        for status in ("deferred", "due", "held"):
+            found = sluice.json("messages", "list", "--status", status, "--domain", domain)
+            assert found["recipients"] == []
+        sluice.json("messages", "retry", "--domain", domain)
+        host.wait_for(messages=1)
+        sluice.json("messages", "delete", "--status", "scheduled")
+        assert sluice.json("explain", other)["waits"] == []
 
 
 def test_it_waits_over_a_kill_and_expires_so_long_after_its_time(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The command line in this process, against a real server: what it printed and how it ended."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from typer.testing import CliRunner
 
+from mta.cli.answers import LINES, check_answer, command_of
 from mta.cli.app import app
 from tests.support.daemon import Daemon
 
@@ -34,7 +36,31 @@ def run(*words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> E
     result = CliRunner().invoke(app, list(words), input=stdin, env=environment)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Ended(result.exit_code, result.stdout, result.stderr)
+    ended = Ended(result.exit_code, result.stdout, result.stderr)
+    if "--json" in words:
+        check_json(words, ended)
+    return ended
+
+
+EX_CONFIG = 78
+answered: set[str] = set()  # commands whose real answers were held against their shapes
+
+
+def check_json(words: Sequence[str], ended: Ended) -> None:
+    """Whatever a command prints with --json has the shape that is documented for it."""
+    command = command_of(words)
+    assert command, f"sluice {' '.join(words)} has no shape in mta.cli.answers"
+    if not ended.out:
+        assert ended.code != 0, words
+        return
+    if command == "license usage" and "--reconcile" in words:
+        command = "license usage --reconcile"
+    if ended.code == EX_CONFIG:
+        command = "config check"
+    texts = ended.out.splitlines() if command in LINES else [ended.out]
+    for text in texts:
+        check_answer(command, json.loads(text))
+    answered.add(command)
 
 
 class Cli:

@@ -175,7 +175,8 @@ class Face:
 
     async def explain_queue(self, key: QueueKey) -> list[Row]:
         await self._answer(f"explain {key}")
-        return [{"what": f"worker {self.number}", "of": str(key), "until": None, "place": ""}]
+        row = {"what": f"worker {self.number}", "of": str(key), "until": None}
+        return [{**row, "place": "", "command": ""}]
 
     async def explain_message(self, number: int, spool: str = "") -> list[Row]:
         await self._answer(f"explain {number}")

@@ -86,8 +86,10 @@ class Host:
         context: ssl.SSLContext | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
+        starts_in_tls: bool = False,
     ) -> None:
-        """`context`: offer STARTTLS and do it with this."""
+        """`context`: offer STARTTLS and do it with this; `starts_in_tls`: do it before the greeting."""
+        self.starts_in_tls = starts_in_tls
         self.script = script
         self.offers = offers
         self.context = context
@@ -199,6 +201,10 @@ class _Session:
         self._sock.sendall(data)
 
     def run(self) -> None:
+        if self._host.starts_in_tls:
+            assert self._host.context is not None
+            self._sock = self._host.context.wrap_socket(self._sock, server_side=True)
+            self._dialogue.tls = True
         self._say("", b"220 host.example ESMTP\r\n")
         while (line := self._line()) is not None:
             if not self._obey(line):

@@ -36,7 +36,7 @@ class Server:
     def pool_names(self) -> list[str]:
         return ["p"]
 
-    async def put_vmta_state(self, name: str, state: str) -> None:
+    async def put_vmta_state(self, name: str, state: str, by: str) -> None:
         if self.is_full:
             raise OSError("no room")
         self.states[name] = state

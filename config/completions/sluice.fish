@@ -1,0 +1,1 @@
+complete --command sluice --no-files --arguments "(env _SLUICE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) sluice)" --condition "env _SLUICE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) sluice"
