@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import groups, messages, operate, queue, spool, vmta, watching
+from mta.cli import groups, messages, operate, queue, refusals, spool, vmta, watching
 from mta.cli.send import send
 
 DEFAULT_CONFIG = Path("/etc/sluice/sluice.toml")
@@ -94,6 +94,7 @@ app.command()(send)
 operate.add_to(app)
 app.command()(watching.trace)
 app.command()(watching.top)
+app.command()(refusals.bounces)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
 app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, pause, limit.")
 app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")
