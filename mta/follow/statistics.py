@@ -214,7 +214,7 @@ def _transaction(db: apsw.Connection) -> Iterator[None]:
     try:
         yield
         db.execute("commit")
-    except BaseException:
+    except BaseException:  # raised again
         if db.in_transaction:
             db.execute("rollback")
         raise
