@@ -7,18 +7,18 @@ few, stand at the end, and are remembered by code, status and site. Of our own t
 status counts. A delivery never comes here.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from mta.bounce.rules import (
     CATEGORIES,
-    MAX_TEXT,
     OTHER,
     PREFIX,
     STANDARD,
     SUCCESS,
     Rule,
-    words_of,
 )
+from mta.bounce.words import MAX_TEXT, link_words, status_of, words_of
 from mta.model.reply import Reply, split_enhanced
 
 __all__ = ["CATEGORIES", "OTHER", "SUCCESS", "Classifier", "Refusal", "parse_reply", "standard"]
@@ -48,13 +48,16 @@ class Classifier:
         self.rules = rules
         self._wordless = [number for number, rule in enumerate(rules) if not rule.words]
         self._by_code: dict[tuple[int, str, str], int] = {}
-        # A phrase stands under one of its words, with the number of its rule.
+        # A phrase stands under one of its words, the one that is in the fewest, with the number of its rule.
         self._by_word: dict[str, list[tuple[int, str]]] = {}
         self._by_prefix: dict[str, list[tuple[int, str]]] = {}
-        for number, rule in enumerate(rules):
-            for phrase in rule.words:
-                table = self._by_prefix if phrase.anchor.endswith("*") else self._by_word
-                table.setdefault(phrase.anchor.removesuffix("*"), []).append((number, phrase.text))
+        phrases = [(number, each) for number, rule in enumerate(rules) for each in rule.words]
+        counts = Counter(word for _, phrase in phrases for word in phrase.whole)
+        for number, phrase in phrases:
+            table, anchor = self._by_prefix, phrase.text.strip()[:PREFIX]
+            if phrase.whole:
+                table, anchor = self._by_word, min(phrase.whole, key=counts.__getitem__)
+            table.setdefault(anchor, []).append((number, phrase.text))
         self._permanent = [
             Refusal(each.category, each.verdict, each.fault, each.name) for each in rules
         ]
@@ -66,17 +69,27 @@ class Classifier:
         """What `reply` means as `site` or, with `local`, we ourselves gave it."""
         if reply.is_positive:
             return _TAKEN
-        number = self._first_by_code(reply.code, reply.enhanced, site)
-        if not local:
-            found = self._first_by_words(reply, site, number)
+        code, enhanced = reply.code, reply.enhanced
+        text = "" if local else _text(reply)
+        if not enhanced and text:
+            enhanced = status_of(text)
+        number = self._first_by_code(code, enhanced, site)
+        if text:
+            found = self._first_by_words(words_of(text), code, enhanced, site, number)
+            if found < 0 and "://" in text:
+                # What a link leads to is said only where nothing else is.
+                found = self._first_by_words(link_words(text), code, enhanced, site, number)
             number = found if found >= 0 else number
         if number < 0:
             return _UNKNOWN
-        return self._permanent[number] if reply.code >= 500 else self._temporary[number]
+        # A host that says 550 and 4.2.1 is not sure of it: no address is given up for that.
+        permanent = code >= 500 and not enhanced.startswith("4")
+        return self._permanent[number] if permanent else self._temporary[number]
 
-    def _first_by_words(self, reply: Reply, site: str, before: int) -> int:
+    def _first_by_words(
+        self, words: list[str], code: int, enhanced: str, site: str, before: int
+    ) -> int:
         """The first rule that names words and fits; -1 if there is none, or none that stands `before`."""
-        words = words_of(_text(reply))
         candidates: list[tuple[int, str]] = []
         for word in set(words):
             found = self._by_word.get(word)
@@ -86,14 +99,12 @@ class Classifier:
             if found is not None:
                 candidates += found
         text = " " + " ".join(words) + " "
-        candidates.sort()
-        for number, phrase in candidates:
+        for number in sorted({number for number, phrase in candidates if phrase in text}):
             if 0 <= before < number:
                 return -1
-            if phrase in text:
-                rule = self.rules[number]
-                if rule.fits_reply(reply.code, reply.enhanced, site) and rule.fits_rest(text):
-                    return number
+            rule = self.rules[number]
+            if rule.fits_reply(code, enhanced, site) and rule.fits_rest(text):
+                return number
         return -1
 
     def _first_by_code(self, code: int, enhanced: str, site: str) -> int:

@@ -1,8 +1,8 @@
 """What a rule about refusals is: which replies it speaks of, and what it says of them. Pure: tables in, rules out.
 
 A rule names words, and perhaps codes, statuses and sites; all that it names must fit. There are no
-regular expressions: a reply is cut to `MAX_TEXT`, taken apart into words once, and a rule's words are looked up among
-those. So no rule can be slow, whoever wrote it and whatever a stranger answers.
+regular expressions: a reply is cut to `MAX_TEXT`, taken apart into words once (`words`), and a rule's words are looked up
+among those. So no rule can be slow, whoever wrote it and whatever a stranger answers.
 """
 
 import re
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_TEXT = 2048  # the longest reply of a provider that we know has 700 characters
+from mta.bounce.words import name_of, words_of
+
 MAX_RULES = 5000
 PREFIX = 4  # `rl00*` is found by so many of its first characters
 
@@ -57,24 +58,15 @@ _KEYS = frozenset(
 )  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _STATUS = re.compile(r"([245x])\.(\d{1,3})\.(\*|\d{1,3})(?:-(\d{1,3}))?")
-_WORD = re.compile(r"[^\W_]+")
 _NO_STATUS = "none"
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a reply, folded, without addresses: a recipient may be called blocked@spam.example."""
-    text = text[:MAX_TEXT]
-    if "@" in text:
-        text = " ".join([part for part in text.split() if "@" not in part])
-    return _WORD.findall(text.casefold())
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words that stand side by side. `anchor`: the one by which it is looked up; it ends with `*` if it may go on."""
+    """Words that stand side by side. `whole`: those by which it may be looked up, all but a last one that may go on."""
 
     text: str  # " user unknown ", or " rl00" where it may go on
-    anchor: str
+    whole: tuple[str, ...]
 
     def is_in(self, text: str) -> bool:
         """`text`: words joined by one blank, with a blank at either end."""
@@ -241,17 +233,22 @@ def _phrases(table: Mapping[str, Any], key: str) -> tuple[Phrase, ...]:
 
 def parse_phrase(text: str) -> Phrase:
     """Raises ValueError for one by which nothing can be looked up."""
+    name = name_of(text)
+    if name:
+        if name.count(".") > 2:
+            raise ValueError(f'"{text}" is too long: a host is known by two or three labels')
+        return Phrase(f" {name} ", (name,))
     words = words_of(text.removesuffix("*"))
     if not words:
         raise ValueError(f'"{text}" has no word in it')
+    if any(name_of(word) for word in words):
+        raise ValueError(f'"{text}" has more than words in it: a domain stands alone, so does @')
     joined = " " + " ".join(words)
     if not text.endswith("*"):
-        return Phrase(joined + " ", max(words, key=len))
-    if len(words) > 1:
-        return Phrase(joined, max(words[:-1], key=len))
-    if len(words[0]) < PREFIX:
+        return Phrase(joined + " ", tuple(words))
+    if len(words) == 1 and len(words[0]) < PREFIX:
         raise ValueError(f'"{text}" is too short: give {PREFIX} characters before the *')
-    return Phrase(joined, words[0][:PREFIX] + "*")
+    return Phrase(joined, tuple(words[:-1]))
 
 
 def _parse_status(text: str) -> StatusRange:

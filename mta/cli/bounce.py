@@ -11,7 +11,8 @@ import typer
 
 from mta.bounce.classify import Classifier, Refusal, parse_reply, standard
 from mta.bounce.lint import lint as look_over
-from mta.bounce.rules import MAX_TEXT, OTHER, Rule, words_of
+from mta.bounce.rules import OTHER, Rule
+from mta.bounce.words import MAX_TEXT, link_words, words_of
 from mta.cli.ask import fail
 from mta.config.refusals import all_rules
 from mta.model.errors import ConfigError
@@ -103,7 +104,8 @@ def _show(reply: str, judged: Refusal, rules: tuple[Rule, ...]) -> None:
 
 
 def _why(rule: Rule, reply: str) -> str:
-    text = " " + " ".join(words_of(parse_reply(reply).text)) + " "
+    said = parse_reply(reply).text
+    text = " " + " ".join((*words_of(said), *link_words(said))) + " "
     spoken = [f'"{each.text.strip()}"' for each in (*rule.words, *rule.also) if each.is_in(text)]
     named = [
         text

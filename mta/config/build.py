@@ -6,14 +6,16 @@ there was one.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from mta.bounce.rules import Rule
+from mta.bounce.wording import Wording
 from mta.config.files import KeyPath, format_key
 from mta.config.kinds import check_name
+from mta.config.notice_texts import BY_SENDER, all_wordings
 from mta.config.refusals import all_rules
 from mta.config.report import Report, did_you_mean
 from mta.config.schema import AccountingSection, ListenerSection, QueueSection, VmtaSection
@@ -63,7 +65,7 @@ def build_server(sections: Sections, report: Report) -> ServerRules:
     if section is None:
         return ServerRules(hostname="", spool_dir="")
     values = dict(section)  # not model_dump: a Rate would become a plain tuple
-    for name in ("spool_dir", "control_socket"):
+    for name in ("spool_dir", "control_socket", "notice_texts"):
         values[name] = _path(values[name], ("server", name), report)
     if "." not in section.hostname and not section.lab:
         report.problem(
@@ -108,7 +110,7 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
     for name, section in sections.sites.items():
         _check_name(name, "a site", ("site", name), report)
         path = ("site", name)
-        if not (section.mx or section.domains or _is_told(path, report)):
+        if not (section.mx or section.domains or report.is_told(path)):
             report.problem(path, "needs mx or domains: nothing can belong to it")
         found.append(SiteRules(name, section.mx, section.domains))
     for vmta, of_vmta in sections.vmtas.items():
@@ -117,12 +119,6 @@ def build_sites(sections: Sections, report: Report) -> list[SiteRules]:
                 text = f"there is no [site.{name}]{did_you_mean(name, sections.sites)}"
                 report.problem(("vmta", vmta, "site", name), text)
     return found
-
-
-def _is_told(path: KeyPath, report: Report) -> bool:
-    """Whether a mistake within this key was told already, and may be why something is missing."""
-    key = format_key(path)
-    return any(problem.key.startswith((f"{key}.", f"{key}[")) for problem in report.problems)
 
 
 def build_layers(sections: Sections, report: Report) -> dict[LayerPath, Layer]:
@@ -186,7 +182,7 @@ def _check_queue_values(
 ) -> None:
     ours = QueuePolicy()
     is_set = section.model_fields_set
-    if "retry" in is_set and not section.retry and not _is_told((*path, "retry"), report):
+    if "retry" in is_set and not section.retry and not report.is_told((*path, "retry")):
         report.problem((*path, "retry"), 'must name at least one duration, like ["10m"]')
     if is_set & {"backoff_initial", "backoff_cap"}:
         initial = section.backoff_initial or default.backoff_initial or ours.backoff_initial
@@ -357,7 +353,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
             text = f"[accounting.{owners[file]}] writes to this file already"
             report.problem((*path, "path"), text)
         owners[file] = name
-        if not section.records and not _is_told((*path, "records"), report):
+        if not section.records and not report.is_told((*path, "records")):
             report.problem((*path, "records"), 'must name at least one record, like ["d", "b"]')
         if section.max_size < 1:
             report.problem((*path, "max_size"), "must be larger than nothing")
@@ -414,6 +410,30 @@ def build_refusals(sections: Sections, report: Report) -> tuple[Rule, ...]:
         for problem in error.problems:
             report.problem(key, f"{problem.file}: {problem.text}")
         return ()
+
+
+def build_wordings(
+    server: ServerRules, sections: Sections, report: Report
+) -> Mapping[str, Wording]:
+    """The words of notices by language; all languages that are named must be there."""
+    try:
+        found = all_wordings(server.notice_texts)
+    except ConfigError as error:
+        for problem in error.problems:
+            report.problem(("server", "notice_texts"), f"{problem.file}: {problem.text}")
+        return {}
+    named: list[tuple[KeyPath, str]] = [(("server", "notice_language"), server.notice_language)]
+    named += [
+        (("source", name, "notice_language"), section.notice_language)
+        for name, section in sections.sources.items()
+        if section.notice_language
+    ]
+    for path, language in named:
+        if language not in found and language != BY_SENDER:
+            known = ", ".join(f'"{name}"' for name in sorted(found))
+            text = f'there are no notices in "{language}", but in {known}; or "{BY_SENDER}"'
+            report.problem(path, text)
+    return found
 
 
 def build_license(sections: Sections, report: Report) -> LicenseRules:

@@ -25,6 +25,7 @@ from mta.model.units import (
     parse_size,
 )
 from mta.policy.admission import parse_network
+from mta.policy.rules import NEVER, SEND, TELL_OTHER
 
 UNLIMITED = "unlimited"
 DNS_PORT = 53
@@ -138,6 +139,31 @@ def _read_mail_address(value: object) -> str:
         parse_address(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is no mail address: {error}") from None
+    return text
+
+
+def _read_notices(value: object) -> str:
+    text = _text(value)
+    if text in (SEND, NEVER):
+        return text
+    if not text.startswith(TELL_OTHER):
+        raise ValueError(
+            f'{text!r} must be "send", "never" or an address like "to:ops@example.com"'
+        )
+    return TELL_OTHER + _read_mail_address(text.removeprefix(TELL_OTHER))
+
+
+def _read_sender_pattern(value: object) -> str:
+    text = _text(value)
+    if "@" not in text or not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is no pattern of senders like *@news.example.com")
+    return text
+
+
+def _read_language(value: object) -> str:
+    text = _text(value)
+    if not text.isascii() or not text.isalpha() or not text.islower():
+        raise ValueError(f'{text!r} is no language like "de", nor "sender"')
     return text
 
 
@@ -327,5 +353,11 @@ Weights = Annotated[
 ]
 Names = Annotated[dict[str, str], PlainValidator(_read_names), Form("table of names", write_names)]
 UserNames = Annotated[tuple[str, ...], Form("list of users", format_value)]
+SenderPattern = Annotated[str, PlainValidator(_read_sender_pattern)]
+SenderPatterns = Annotated[tuple[SenderPattern, ...], Form("list of senders", format_value)]
+Notices = Annotated[
+    str, PlainValidator(_read_notices), Form('"send", "never", "to:address"', format_value)
+]
+Language = Annotated[str, PlainValidator(_read_language), Form("language", format_value)]
 FilePath = Annotated[str, Form("path", format_value)]
 Switch = Annotated[bool, Strict(), Form("true or false", format_value)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mta.bounce.rules import Rule
+from mta.bounce.wording import Wording
 from mta.config import build, senders
 from mta.config.files import read_tree
 from mta.config.report import Report
@@ -29,6 +30,7 @@ from mta.policy.rules import (
     PoolRules,
     SelectionRules,
     ServerRules,
+    SourceRules,
     VmtaRules,
 )
 
@@ -45,6 +47,8 @@ class Settings:
     vmtas: Mapping[str, VmtaRules]
     pools: Mapping[str, PoolRules]
     selection: SelectionRules
+    sources: tuple[SourceRules, ...]
+    wordings: Mapping[str, Wording]  # of notices, by language
     book: Book
     dkim: tuple[DkimRules, ...]
     accounting: tuple[AccountingRules, ...]
@@ -87,6 +91,8 @@ def load(path: Path | str) -> Settings:
         vmtas=vmtas,
         pools=pools,
         selection=senders.build_selection(sections, names, vmtas, report),
+        sources=tuple(senders.build_sources(sections, report)),
+        wordings=build.build_wordings(server, sections, report),
         book=book,
         dkim=tuple(build.build_dkim(sections, report)),
         accounting=tuple(build.build_accounting(sections, report)),

@@ -30,6 +30,7 @@ from mta.config.schema import (
     SelectionSection,
     ServerSection,
     SiteSection,
+    SourceSection,
     TimeoutsSection,
     VmtaSection,
 )
@@ -50,6 +51,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], bool], ...] = (
     ("[vmta.a]", VmtaSection, False),
     ("[pool.bulk]", PoolSection, False),
     ("[selection]", SelectionSection, True),
+    ("[source.crm]", SourceSection, False),
     ("[site.google]", SiteSection, False),
     ("[default]", QueueSection, True),
     ("[[dkim]]", DkimSection, False),

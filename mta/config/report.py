@@ -47,6 +47,11 @@ class Report:
         """Something that will probably go wrong."""
         self.warnings.append(self._at(path, text))
 
+    def is_told(self, path: KeyPath) -> bool:
+        """Whether a mistake within this key was told already, and may be why something is missing."""
+        key = format_key(path)
+        return any(problem.key.startswith((f"{key}.", f"{key}[")) for problem in self.problems)
+
     def place(self, path: KeyPath) -> Place:
         """Where the rules made of this table come from."""
         return Place(self.tree.origin(path).file, format_key(path))

@@ -23,15 +23,18 @@ from mta.config.kinds import (
     Hosts,
     HttpsUrl,
     Label,
+    Language,
     Limit,
     ListenAddress,
     MailAddresses,
     NamePatterns,
     Names,
     Networks,
+    Notices,
     Port,
     PositiveDuration,
     RateLimit,
+    SenderPatterns,
     Share,
     Size,
     Sources,
@@ -53,7 +56,6 @@ from mta.policy.rules import (
     ListenerTls,
     LoggingRules,
     MetricsRules,
-    Notices,
     PoolRules,
     SelectionRules,
     ServerRules,
@@ -157,17 +159,36 @@ class ServerSection(Section):
     )
     notices: Notices = _key(
         _SERVER.notices,
-        'Whether the sender of a message is told by mail that it failed or expired: "send" or "never". The accounting '
-        "tells you of every failure. Bulk mail wants no notices besides: a list with 100,000 dead addresses would send as many "
-        'to its return path. With "send" the greeting offers DSN (RFC 3461), and NOTIFY, RET and ENVID are obeyed.',
+        'Who is told by mail that a message failed, expired or waits: its sender ("send"), nobody ("never"), or somebody else '
+        '("to:ops@example.com"). The accounting tells you of every failure. Bulk mail wants no notices besides: a list with '
+        '100,000 dead addresses would send as many to its return path. With "send" the greeting offers DSN (RFC 3461), and '
+        "NOTIFY, RET and ENVID are obeyed. A `[source.X]` may say otherwise.",
+    )
+    notice_language: Language = _key(
+        _SERVER.notice_language,
+        'The language of notices: "de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", or "sender": as the field '
+        "Accept-Language of the message asks, else English.",
+    )
+    notice_texts: FilePath = _key(
+        _SERVER.notice_texts,
+        "A directory of words of your own for notices: a file for each language, like `de.toml`, with the phrases that are to be "
+        "others than ours, or with all of them for a further language.",
+        example='"notices"',
     )
     notice_delay: Duration = _key(
         _SERVER.notice_delay,
         "How long the failures of one message are gathered before its sender gets a notice of all of them.",
     )
+    delay_notice_after: Duration = _key(
+        _SERVER.delay_notice_after,
+        "After how long a sender is told, once, that a message still waits, and until when it is tried. 0: only who asks for "
+        "it (NOTIFY=DELAY) is told, after 4 hours.",
+        example='"4h"',
+    )
     notice_rate: RateLimit = _key(
         _SERVER.notice_rate,
-        "How many notices one sender may get in a time, from one worker. Of what fails beyond it only the accounting tells.",
+        "How many notices one address may get in a time, from one worker. What is beyond it is told in one digest when that "
+        "time is over.",
     )
     notice_size: Size = _key(
         _SERVER.notice_size,
@@ -535,6 +556,31 @@ class SelectionSection(Section):
     )
 
 
+class SourceSection(Section):
+    """Some of those who hand in mail, by any name, and what is theirs. All that is given must fit; the first that fits counts."""
+
+    networks: Networks = _key(
+        (), "Mail from these addresses of clients.", example='["10.1.0.0/16"]'
+    )
+    users: UserNames = _key((), "Mail of these users, who log in.", example='["crm"]')
+    senders: SenderPatterns = _key(
+        (),
+        "Mail with these envelope senders; `*` stands for anything.",
+        example='["*@shop.example.com"]',
+    )
+    notices: Notices = _key(
+        "",
+        'Who is told by mail of what could not be delivered: "send", "never" or "to:address", as in `[server]`. Not set: as '
+        "the server does.",
+        example='"to:ops@example.com"',
+    )
+    notice_language: Language = _key(
+        "",
+        "The language of notices about this mail, as in `[server]`. Not set: the server's.",
+        example='"de"',
+    )
+
+
 class DkimSection(Section):
     """A key to sign with. Two entries for one domain make two signatures."""
 
@@ -740,6 +786,7 @@ class ConfigFile(Section):
     vmta: dict[str, VmtaSection] = Field(default_factory=dict)
     pool: dict[str, PoolSection] = Field(default_factory=dict)
     selection: SelectionSection
+    source: dict[str, SourceSection] = Field(default_factory=dict)
     site: dict[str, SiteSection] = Field(default_factory=dict)
     default: QueueSection
     domain: dict[str, QueueSection] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ from mta.config.schema import (
     SelectionSection,
     ServerSection,
     SiteSection,
+    SourceSection,
     VmtaSection,
 )
 
@@ -51,6 +52,7 @@ class Sections:
     vmtas: dict[str, VmtaSection] = field(default_factory=dict)
     pools: dict[str, PoolSection] = field(default_factory=dict)
     selection: SelectionSection = field(default_factory=SelectionSection)
+    sources: dict[str, SourceSection] = field(default_factory=dict)
     sites: dict[str, SiteSection] = field(default_factory=dict)
     domains: dict[str, QueueSection] = field(default_factory=dict)
     accounting: dict[str, AccountingSection] = field(default_factory=dict)
@@ -94,6 +96,7 @@ def read_sections(tree: Tree, report: Report) -> Sections:
         vmtas=_named(VmtaSection, "vmta", values, report),
         pools=_named(PoolSection, "pool", values, report),
         selection=_table(SelectionSection, "selection", values, report) or SelectionSection(),
+        sources=_named(SourceSection, "source", values, report),
         sites=_named(SiteSection, "site", values, report),
         domains=_named(QueueSection, "domain", values, report),
         accounting=_named(AccountingSection, "accounting", values, report),

@@ -1,5 +1,5 @@
 """Makes the rules of pools and of the selection – which virtual MTA or pool sends a message – and checks that every name in them
-exists and can be what it is meant to be. A *sender* here is a virtual MTA or a pool, by its name.
+exists and can be what it is meant to be. A *sender* here is a virtual MTA or a pool, by its name; a *source* hands in mail.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -8,7 +8,7 @@ from mta.config.files import KeyPath
 from mta.config.kinds import check_name
 from mta.config.report import Report, did_you_mean
 from mta.config.sections import Sections
-from mta.policy.rules import PoolRules, SelectionRules, VmtaRules
+from mta.policy.rules import PoolRules, SelectionRules, SourceRules, VmtaRules
 
 DEFAULT_VMTA = "default"
 
@@ -80,6 +80,31 @@ def build_selection(
         tuple(section.senders.items()),
         _default(sections, senders, list(vmtas), report),
     )
+
+
+def build_sources(sections: Sections, report: Report) -> list[SourceRules]:
+    """The sources, in the order of the files: the first that fits a message counts."""
+    found = []
+    for name, section in sections.sources.items():
+        path = ("source", name)
+        try:
+            check_name(name, "a source")
+        except ValueError as error:
+            report.problem(path, str(error))
+        if not (section.networks or section.users or section.senders or report.is_told(path)):
+            report.problem(path, "needs networks, users or senders: say whose mail is meant")
+        found.append(
+            SourceRules(
+                name,
+                section.networks,
+                section.users,
+                section.senders,
+                section.notices,
+                section.notice_language,
+                report.place(path),
+            )
+        )
+    return found
 
 
 def _default(sections: Sections, senders: Collection[str], vmtas: list[str], report: Report) -> str:

@@ -93,6 +93,8 @@ def show(settings: Settings) -> Shown:
         "senders": write_names(settings.selection.senders),
         "default": format_value(settings.selection.default),
     }
+    for source in settings.sources:
+        shown[f"source.{source.name}"] = _rules(source) | {"users": format_value(source.users)}
     for site in settings.book.sites.values():
         shown[f"site.{site.name}"] = _rules(site)
     for layer in settings.book.layers.values():
@@ -149,6 +151,10 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
             "users": dict(settings.selection.users),
             "senders": dict(settings.selection.senders),
             "default": settings.selection.default,
+        },
+        "sources": {
+            rules.name: _plain_rules(rules) | {"users": list(rules.users)}
+            for rules in settings.sources
         },
         "sites": {rules.name: _plain_rules(rules) for rules in settings.book.sites.values()},
         "places": {

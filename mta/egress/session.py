@@ -80,9 +80,6 @@ class Owner(Protocol):
         """The connection is gone (None: as asked). Called exactly once, after all outcomes."""
 
 
-_STEP_TIMEOUT = {step: step.timeout_s for step in Step}
-
-
 class OutboundSession(asyncio.Protocol):
     """One connection: greeted, perhaps encrypted, then at the service of its `Deliveries`; lost exactly once."""
 
@@ -109,10 +106,6 @@ class OutboundSession(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._session = ClientSession()
         self._transport: asyncio.Transport | None = None
-        self._timeouts = {
-            step: manners.timeouts.get(step.name.lower(), default)
-            for step, default in _STEP_TIMEOUT.items()
-        }
         self._waiting_for = Step.GREETING
         self._deliveries: Deliveries | None = None  # once it is ready
         self._login: Login | None = None  # while we log in
@@ -197,7 +190,7 @@ class OutboundSession(asyncio.Protocol):
         self._transport = transport
         name = transport.get_extra_info("sockname")
         self.facts.local_ip = name[0] if name else ""
-        self.deadline = self._loop.time() + self._timeouts[Step.GREETING]
+        self.deadline = self._loop.time() + self._timeout(Step.GREETING)
         self._deadlines.watch(self)
 
     def data_received(self, data: bytes) -> None:
@@ -372,7 +365,7 @@ class OutboundSession(asyncio.Protocol):
                 self,
                 self._manners.context or ssl.create_default_context(),
                 server_hostname=self.facts.remote_name,
-                ssl_handshake_timeout=self._timeouts[Step.STARTTLS],
+                ssl_handshake_timeout=self._timeout(Step.STARTTLS),
             )
         except (OSError, ssl.SSLError, ProtocolError, ConnectionError) as error:
             reply = a_reply(454, "4.7.5", f"TLS handshake failed: {error}")
@@ -412,7 +405,10 @@ class OutboundSession(asyncio.Protocol):
             self.deadline = float("inf")
         else:
             self._waiting_for = step
-            self.deadline = self._loop.time() + self._timeouts[step]
+            self.deadline = self._loop.time() + self._timeout(step)
+
+    def _timeout(self, step: Step) -> float:
+        return self._manners.timeouts.get(step.key, step.timeout_s)
 
     def free(self) -> None:
         """Nothing runs: close if that was asked for, else take the next."""

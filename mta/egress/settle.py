@@ -49,9 +49,9 @@ class Settler:
         timings: Timings | None = None,
         named_sites: Container[str] = (),
         classifier: Classifier | None = None,
-        owes_notice: Callable[[Entry], bool] = lambda _entry: False,
+        owes_notice: Callable[[Entry, Attempt], bool] = lambda _entry, _event: False,
     ) -> None:
-        """`owes_notice`: whether the sender is to be told that this entry failed."""
+        """`owes_notice`: whether the sender is to be told of this end of an entry."""
         self.classifier = classifier or Classifier(())  # a reload brings another
         self._owes_notice = owes_notice
         self.named_sites = named_sites  # those of the configuration; a reload brings others
@@ -94,8 +94,9 @@ class Settler:
         self._unsettled += 1
         event = self._event(entry, outcome, decision, facts, now)
         settlement = Settlement(entry, decision.due, event)
-        if event.kind == "b":
-            settlement.owes_notice = self._owes_notice(entry)
+        # Who asked for nothing hears of failures alone; what is delivered for them passes in 20 ns.
+        if entry.notify or event.kind == "b":
+            settlement.owes_notice = event.kind != "t" and self._owes_notice(entry, event)
         self._batch.append((entry, settlement))
 
     def _flush(self) -> None:

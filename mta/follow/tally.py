@@ -74,7 +74,7 @@ class Tally:
             self._row(event, event.job, self._fold(event))[DEFERRED] += 1
         elif event.by == "expired":
             self._row(event, event.job, self._fold(event))[EXPIRED] += 1
-        elif not event.by:
+        elif event.kind == "b" and not event.by:
             self._row(event, event.job, self._fold(event))[BOUNCED] += 1
 
     def _row(self, event: Attempt | QueueDeferred, job: str, reply: str) -> Counts:

@@ -65,9 +65,13 @@ class Counts:
     expired: int = _count("Recipients given up because their time ran out.")
     deleted: int = _count("Recipients deleted by an administrator.")
     queues_deferred: int = _count("Failures of a connection, a site or DNS that postponed a queue.")
-    notices: int = _count("Notices of failed mail written to senders.")
+    notices: int = _count("Notices of failed, delayed and passed-on mail written, digests too.")
+    notices_folded: int = _count(
+        "Messages that are told of in a digest: the notices of their sender are beyond `notice_rate`."
+    )
+    notices_failed: int = _count("Notices that could not be delivered to whom they were for.")
     notices_waived: int = _count(
-        "Messages of whose failures nobody was told: their sender's notices are beyond the limit."
+        "Recipients of whose failure nobody is told: the digest for their sender is full."
     )
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009

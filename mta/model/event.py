@@ -6,6 +6,8 @@ appended, so that a newer release reads an older outbox.
 
 import msgspec
 
+from mta.model.envelope import Entry
+
 
 class Received(msgspec.Struct, array_like=True, tag="r", gc=False):
     """A message was accepted; one event a message."""
@@ -63,6 +65,41 @@ class Attempt(msgspec.Struct, array_like=True, tag="a", gc=False):
     by: str = ""  # who removed it: "" an attempt, "expired", "administrator"
     verdict: str = ""  # what to do about a refusal, and whose matter it is (`mta.bounce`)
     fault: str = ""
+
+
+def local_attempt(
+    entry: Entry, kind: str, at: float, *, enhanced: str, text: str, code: int = 0, by: str = ""
+) -> Attempt:
+    """What we say of an entry ourselves, without a connection."""
+    message = entry.message
+    return Attempt(
+        kind=kind,
+        at=at,
+        message=message.number,
+        entry=entry.number,
+        sender=message.sender,
+        recipient=entry.address,
+        orcpt=entry.orcpt,
+        domain=entry.key.domain,
+        vmta=entry.key.vmta,
+        job=message.job,
+        envid=message.envid,
+        size=message.size,
+        queued_at=message.received_at,
+        first_attempt=entry.first_attempt,
+        attempts=entry.attempts,
+        code=code,
+        enhanced=enhanced,
+        text=text,
+        local=True,
+        category="other",
+        source_kind=message.source_kind,
+        source_name=message.source_name,
+        source_feeder_ip=message.source_ip,
+        user=message.user,
+        may_repeat=entry.may_repeat,
+        by=by,
+    )
 
 
 class QueueDeferred(msgspec.Struct, array_like=True, tag="q", gc=False):

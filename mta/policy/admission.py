@@ -79,7 +79,7 @@ class Admission:
         self.rules = rules
         self._vmtas = vmtas
         self._selection = selection
-        self._senders = [(_sender_pattern(text), name) for text, name in selection.senders]
+        self._senders = [(sender_pattern(text), name) for text, name in selection.senders]
         self._max_recipients = rules.max_recipients
         self._max_size = rules.max_size
         # Of a message's header, in lower case: they ask for a virtual MTA, name a job, and are taken out.
@@ -95,7 +95,7 @@ class Admission:
 
         Worked out once a connection, not once a recipient: 7 µs (measured).
         """
-        found = _parse_ip(address)
+        found = parse_ip(address)
         if found is None:  # a socket without an IP address: a stranger like any other
             return Peer(address, "unknown", is_listed=False)
         source = str(found)
@@ -107,7 +107,7 @@ class Admission:
 
     def is_proxy(self, address: str) -> bool:
         """Whether a PROXY header is required from this IP address, and believed."""
-        found = _parse_ip(address)
+        found = parse_ip(address)
         return found is not None and any(found in network for network in self.rules.proxy_from)
 
     def certified_user(self, names: Iterable[str]) -> str:
@@ -235,14 +235,14 @@ class Admission:
         return ""
 
 
-def _sender_pattern(text: str) -> re.Pattern[str]:
+def sender_pattern(text: str) -> re.Pattern[str]:
     """`*` stands for anything, `<>` for the null sender, all else for itself; senders are compared in lower case."""
     if text == "<>":
         return re.compile("")
     return re.compile(".*".join(map(re.escape, text.lower().split("*"))), re.DOTALL)
 
 
-def _parse_ip(address: str) -> IPv4Address | IPv6Address | None:
+def parse_ip(address: str) -> IPv4Address | IPv6Address | None:
     """An address as a socket shows it; a mapped IPv4 address is IPv4. None if it is none."""
     try:
         # A scope ("fe80::1%eth0") names our interface, not the peer.

@@ -11,6 +11,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from mta.model.units import Rate
 
+# Who is told by mail of what could not be delivered: the sender, nobody, or (`to:address`) somebody else.
+SEND, NEVER, TELL_OTHER = "send", "never", "to:"
+
 # Key of a governor limit, and how many it allows: ("site:google|a", 20).
 Demand = tuple[tuple[str, int], ...]
 
@@ -29,13 +32,6 @@ class ListenerTls(StrEnum):
     NONE = "none"
     STARTTLS = "starttls"
     IMPLICIT = "implicit"
-
-
-class Notices(StrEnum):
-    """Whether senders are told by mail of what could not be delivered."""
-
-    SEND = "send"
-    NEVER = "never"
 
 
 class ClientCertificate(StrEnum):
@@ -164,6 +160,19 @@ class SelectionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRules:
+    """Some of those who hand in mail, and what is theirs: all that is given must fit, the first that fits counts."""
+
+    name: str
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    users: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()  # patterns with `*`
+    notices: str = ""  # "": as the server does
+    notice_language: str = ""
+    place: Place = BUILT_IN
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRules:
     """A mailbox provider: the MX patterns or the domains that make a domain part of it."""
 
@@ -228,8 +237,11 @@ class ServerRules:
     max_event_bytes: int = 1_073_741_824
     shutdown_timeout: float = 30.0  # how long running sessions may finish
     dns_cache_entries: int = 100_000
-    notices: Notices = Notices.NEVER
+    notices: str = NEVER
+    notice_language: str = "en"
+    notice_texts: str = ""  # a directory
     notice_delay: float = 60.0
+    delay_notice_after: float = 0.0  # 0: only who asks for it is told of delays
     notice_rate: Rate | None = Rate(100, 3600.0)  # noqa: RUF009  # a NamedTuple never changes
     notice_size: int = 65_536
     watchdog_timeout: float = (

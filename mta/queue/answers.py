@@ -1,5 +1,6 @@
 """What the scheduler answers when it is asked: the next batch, the decision on an outcome, the reasons of a wait."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mta.model.envelope import Entry, Message
@@ -16,7 +17,8 @@ class Batch:
         self.entries = entries
 
 
-class Decision(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decision:
     """What the spool writes of an outcome: the next time (None: the entry is gone), and who removed it if no attempt did."""
 
     due: float | None

@@ -67,6 +67,8 @@ class WorkerFront:
                 "bounced": counts.bounced,
                 "expired": counts.expired,
                 "notices": counts.notices,
+                "notices_folded": counts.notices_folded,
+                "notices_failed": counts.notices_failed,
                 "notices_waived": counts.notices_waived,
                 "last_minute_in": messages_in,
                 "last_minute_delivered": delivered,

@@ -39,13 +39,14 @@ from mta.metrics.histogram import LoopLag
 from mta.metrics.timings import Timings
 from mta.model.envelope import Draft, Entry, QueueKey
 from mta.model.outcome import Deferred, Failed
-from mta.policy.notices import NoticeLimit
+from mta.policy.notices import NoticeBook, NoticeLimit
 from mta.policy.orders import stops_of
-from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls, Notices
+from mta.policy.rules import ClientCertificate, DkimRules, ListenerTls
 from mta.queue.actions import Route, Tell
 from mta.queue.purse import LOOK_S as PURSE_LOOK_S
 from mta.queue.scheduler import STOP_LOOK_S, Scheduler
 from mta.queue.stalls import Stalls
+from mta.runtime.delays import DelaySweep
 from mta.runtime.drains import Drains
 from mta.runtime.emails import EmailSource, NoEmails
 from mta.runtime.enforcement import Enforcement
@@ -200,6 +201,7 @@ class Worker:
 
     def _build_notices(self) -> None:
         limit = NoticeLimit()
+        self.notice_book = NoticeBook(self.settings.server, self.settings.sources)
         self.notices = {
             number: NoticeDesk(
                 spool,
@@ -208,9 +210,22 @@ class Worker:
                 clock=self.clock,
                 counts=self.counts,
                 rules=lambda: self.settings.server,
+                book=lambda: self.notice_book,
+                wordings=lambda: self.settings.wordings,
             )
             for number, spool in self.spools.items()
         }
+        self.delays = [
+            DelaySweep(
+                spool,
+                clock=self.clock,
+                book=lambda: self.settings.book,
+                notice_book=lambda: self.notice_book,
+                site_of=self.site_of,
+                on_owed=self.notices[number].note_owed,
+            )
+            for number, spool in self.spools.items()
+        ]
 
     def _license(self, entitlement: Entitlement, emails: EmailSource) -> None:
         self.enforcement = Enforcement(
@@ -268,7 +283,7 @@ class Worker:
             clock=clock,
             counts=self.counts,
             on_change=self._kick,
-            owes_notice=lambda entry: self.notices[entry.message.spool].owes(entry),
+            owes_notice=lambda entry, event: self.notices[entry.message.spool].owes(entry, event),
             timings=self.timings,
             named_sites=settings.book.sites,
             classifier=Classifier(settings.refusals),
@@ -376,6 +391,7 @@ class Worker:
         assert self._prepared is not None, "nothing was prepared"
         (settings, keyring, listeners), self._prepared = self._prepared, None
         before, self.settings = self.settings, settings
+        self.notice_book = NoticeBook(settings.server, settings.sources)
         self._use_keys(keyring)
         self.house.min_free = settings.server.min_free
         self.listeners = listeners
@@ -522,10 +538,12 @@ class Worker:
                 logger.exception("a fault of ours in the sweep for expired mail")
 
     async def _write_notices(self) -> None:
-        """Tell senders of failures, once these have been gathered for `notice_delay`."""
+        """Tell senders of failures, once these have been gathered for `notice_delay`, and of delays."""
         while True:
             await asyncio.sleep(NOTICE_LOOK_S)
             try:
+                for sweep in self.delays:
+                    await sweep.look()
                 for desk in self.notices.values():
                     await desk.look()
             except Exception:  # a task border: what fails once may work the next time
@@ -563,6 +581,7 @@ def make_keyring(rules: Sequence[DkimRules]) -> KeyRing:
 def make_listeners(settings: Settings) -> list[Listener]:
     """The listeners of a configuration that has been checked."""
     server = settings.server
+    notice_book = NoticeBook(server, settings.sources)
     return [
         Listener(
             rules,
@@ -580,7 +599,7 @@ def make_listeners(settings: Settings) -> list[Listener]:
             ),
             vmtas=frozenset((*settings.vmtas, *settings.pools)),
             selection=settings.selection,
-            dsn=server.notices is Notices.SEND,
+            dsn=notice_book.offers_dsn,
         )
         for rules in settings.listeners
     ]

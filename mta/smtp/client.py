@@ -16,7 +16,8 @@ RFC 5321, RFC 2920 §3.1, RFC 3207 §4, RFC 3461 §4.
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from mta.model.address import parse_address
 from mta.model.errors import ProtocolError
@@ -33,7 +34,8 @@ MAX_AUTH_LINE = 12_286  # RFC 4954 §4.1, less the CRLF
 _PARAMETER_VALUE = re.compile(r"[!-<>-~]+")  # RFC 5321 §4.1.2, esmtp-value
 
 
-class ReplyTo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
     """A reply and what it answers; `tag` is what the caller gave with the command.
 
     Step.IDLE: a 421 nobody asked for.

@@ -32,5 +32,6 @@ class Step(Enum):
     __hash__ = object.__hash__
 
     def __init__(self, timeout_s: float, words: str) -> None:
+        self.key = self._name_.lower()  # in `timeouts` of the configuration
         self.timeout_s = timeout_s
         self.words = words

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from mta.model.envelope import Entry
-from mta.model.event import Attempt
+from mta.model.event import local_attempt
 from mta.spool.words import Filter, Listed, Settlement
 
 if TYPE_CHECKING:
@@ -106,33 +106,6 @@ class Change:
 
 def removed_by_administrator(entry: Entry, now: float) -> Settlement:
     """The end of an entry that an operator deletes, with its event."""
-    message = entry.message
-    event = Attempt(
-        kind="b",
-        at=now,
-        message=message.number,
-        entry=entry.number,
-        sender=message.sender,
-        recipient=entry.address,
-        orcpt=entry.orcpt,
-        domain=entry.key.domain,
-        vmta=entry.key.vmta,
-        job=message.job,
-        envid=message.envid,
-        size=message.size,
-        queued_at=message.received_at,
-        first_attempt=entry.first_attempt,
-        attempts=entry.attempts,
-        code=550,
-        enhanced="5.0.0",
-        text="deleted by the administrator",
-        local=True,
-        category="other",
-        source_kind=message.source_kind,
-        source_name=message.source_name,
-        source_feeder_ip=message.source_ip,
-        user=message.user,
-        may_repeat=entry.may_repeat,
-        by="administrator",
-    )
+    text, by = "deleted by the administrator", "administrator"
+    event = local_attempt(entry, "b", now, code=550, enhanced="5.0.0", text=text, by=by)
     return Settlement(entry, None, event)

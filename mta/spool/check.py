@@ -119,9 +119,9 @@ class _Checker:
             " (SELECT 1 FROM queue q WHERE q.id = r.queue)",
             "message {} has no recipient": "SELECT m.number FROM message m WHERE NOT EXISTS"
             " (SELECT 1 FROM recipient r WHERE r.message = m.number)"
-            " AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = m.number)",
-            "the notice of recipient {} has no message": "SELECT n.entry FROM notice n WHERE NOT"
-            " EXISTS (SELECT 1 FROM message m WHERE m.number = n.message)",
+            " AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = m.number AND n.digest = '')",
+            "the notice of recipient {} has no message": "SELECT n.entry FROM notice n WHERE"
+            " n.digest = '' AND NOT EXISTS (SELECT 1 FROM message m WHERE m.number = n.message)",
         }
         for text, select in checks.items():
             for (number,) in fetch(self._connection, f"{select} LIMIT {MAX_PROBLEMS}"):

@@ -378,6 +378,8 @@ class GroupCommit:
         calls += [(op.done, ()) for op in batch.settles if op.done is not None]
         calls += [(op.done, ()) for op in batch.holds if op.done is not None]
         calls += [(op.done, ()) for op in batch.reroutes]
+        calls += [(op.done, ()) for op in batch.owes]
+        calls += [(op.done, (op.dropped,)) for op in batch.folds]
         calls += [(op.done, (op,)) for op in batch.unparks]
         if written.events:
             told = (written.first_event, written.events, written.datas)

@@ -20,7 +20,7 @@ from mta.model.errors import SpoolError
 from mta.spool.rows import fetch
 from mta.spool.words import SpoolLocked
 
-VERSION = 3
+VERSION = 4
 # `MIGRATIONS[n]` brings a spool of version n to n + 1; they only ever append.
 MIGRATIONS: dict[int, str] = {
     1: """
@@ -36,6 +36,14 @@ MIGRATIONS: dict[int, str] = {
     DROP INDEX recipient_due;
     CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size, job)
         WHERE held = 0;
+    """,
+    3: """
+    ALTER TABLE notice ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+    DROP INDEX notice_at;
+    DROP INDEX notice_message;
+    CREATE INDEX notice_at ON notice (at) WHERE digest = '';
+    CREATE INDEX notice_message ON notice (message) WHERE digest = '';
+    CREATE INDEX notice_digest ON notice (digest) WHERE digest <> '';
     """,
 }
 

@@ -57,13 +57,50 @@ class Accept:
 
 
 class Answers:
-    """Notices no longer owed: the failures (None: all of the message), and the message, which goes if nothing needs it."""
+    """Notices no longer owed: the entries (None: all of the message), and the message, which goes if nothing needs it."""
 
     __slots__ = ("entries", "message")
 
     def __init__(self, message: int, entries: list[int] | None) -> None:
         self.message = message
         self.entries = entries
+
+
+class Owe:
+    """Delays that senders are to be told of, of entries that still wait; and how far these were looked for."""
+
+    __slots__ = ("done", "meta", "rows")
+
+    def __init__(
+        self,
+        rows: list[tuple[int, int, float, str]],
+        meta: tuple[str, bytes],
+        done: Callable[[], None],
+    ) -> None:
+        self.rows = rows  # entry, message, when, what is told in hexadecimal
+        self.meta = meta
+        self.done = done
+
+
+class Fold:
+    """What is owed of these entries of a message is told in a digest, and the message goes if nothing else needs it."""
+
+    __slots__ = ("address", "done", "dropped", "entries", "limit", "message")
+
+    def __init__(
+        self,
+        message: int,
+        entries: list[int],
+        address: str,
+        limit: int,
+        done: Callable[[int], None],
+    ) -> None:
+        self.message = message
+        self.entries = entries
+        self.address = address
+        self.limit = limit  # no digest holds more
+        self.done = done  # with the number of entries beyond it, which nobody is told of
+        self.dropped = 0
 
 
 class Settle:
@@ -242,6 +279,8 @@ class Close:
 Write = (
     Accept
     | Answers
+    | Owe
+    | Fold
     | Settle
     | Postpone
     | Evict

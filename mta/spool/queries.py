@@ -19,7 +19,8 @@ from mta.model.envelope import (
     parse_message_id,
 )
 from mta.model.errors import SpoolError
-from mta.model.event import Attempt, Event, decode_event
+from mta.model.event import Event, decode_event
+from mta.model.told import Action, Told, decode_told
 from mta.queue.actions import QueueState
 from mta.queue.priority import merge_classes
 from mta.spool.bodies import Body
@@ -77,7 +78,13 @@ _REASONS = RowQuery(
     "FROM recipient r JOIN queue q ON q.id = r.queue"
     " WHERE r.id IN (SELECT value FROM json_each(?))",
 )
-_FAILURES = "SELECT data FROM notice WHERE message = ? ORDER BY entry LIMIT ?"
+_OWED = "SELECT data FROM notice WHERE message = ? AND digest = '' ORDER BY entry LIMIT ?"
+_DIGESTS = (
+    "SELECT digest FROM notice WHERE digest <> '' AND digest > ? GROUP BY digest ORDER BY digest"
+    " LIMIT ?"
+)
+_DIGEST = "SELECT data FROM notice WHERE digest = ? AND digest <> '' ORDER BY entry LIMIT ?"
+_WAITING = "SELECT id FROM recipient WHERE id IN (SELECT value FROM json_each(?))"
 _MESSAGE = RowQuery(HEAD_COLUMNS, "FROM message m WHERE m.number = ?")
 _BODY = "SELECT prefix, body, body_file, size FROM message WHERE number = ?"
 _IMPORTED = "SELECT name FROM meta WHERE name IN (SELECT value FROM json_each(?))"
@@ -285,34 +292,50 @@ class Queries:
     # For notices
 
     def owed_notices(self, before: float, limit: int) -> tuple[list[int], float | None]:
-        """Messages with a failure up to `before` that their senders are to be told of; when the next one was."""
+        """Messages of which something has been owed to their senders since `before`; when the next one was."""
         rows = fetch(
             self._cursor,
-            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ?"
+            "SELECT DISTINCT message FROM (SELECT message FROM notice WHERE at <= ? AND digest = ''"
             " ORDER BY at LIMIT ?)",
             (before, limit),
         )
-        (following,) = self._one("SELECT min(at) FROM notice WHERE at > ?", (before,))
+        (following,) = self._one(
+            "SELECT min(at) FROM notice WHERE at > ? AND digest = ''", (before,)
+        )
         return [row[0] for row in rows], following
 
     def owed_notice(self, number: int, limit: int, content: int) -> OwedNotice | None:
-        """Up to `limit` failures of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
-        rows = fetch(self._cursor, _FAILURES, (number, limit))
+        """Up to `limit` recipients of the message, and up to `content` bytes of it; None: nothing is owed (any more)."""
+        rows = fetch(self._cursor, _OWED, (number, limit))
         head = _MESSAGE.run(self._cursor, (number,))
         if not rows or not head:
             return None
-        failures = [decode_event(data) for (data,) in rows]
+        told, over = self._still_true([decode_told(data) for (data,) in rows])
         message = EntryReader(self._number, self._cut).message(head[0])
         prefix, body = self.body(message)
         if isinstance(body, SpillFile):
-            with open(body.path, "rb") as file:
-                body = file.read(content)
-        return OwedNotice(
-            message,
-            tuple(failure for failure in failures if isinstance(failure, Attempt)),
-            (prefix + body)[:content],
-            message.size <= content,
-        )
+            body = _beginning(body, content)
+        whole = prefix + body
+        is_whole = len(whole) == message.size <= content
+        return OwedNotice(message, told, over, whole[:content], is_whole)
+
+    def _still_true(self, told: list[Told]) -> tuple[tuple[Told, ...], tuple[int, ...]]:
+        """Those to be told, and the entries of delays that are over: they were taken meanwhile, or are gone."""
+        delayed = [each.attempt.entry for each in told if each.action is Action.DELAYED]
+        if not delayed:
+            return tuple(told), ()
+        waiting = {row[0] for row in fetch(self._cursor, _WAITING, (as_json(delayed),))}
+        over = tuple(number for number in delayed if number not in waiting)
+        return tuple(each for each in told if each.attempt.entry not in over), over
+
+    def digests(self, after: str, limit: int) -> list[str]:
+        """Addresses for which a digest is gathered, in their order, behind this one."""
+        return [row[0] for row in fetch(self._cursor, _DIGESTS, (after, limit))]
+
+    def digest(self, address: str, limit: int) -> tuple[tuple[Told, ...], tuple[int, ...]]:
+        """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""
+        rows = fetch(self._cursor, _DIGEST, (address, limit))
+        return self._still_true([decode_told(data) for (data,) in rows])
 
     # For the sweep
 
@@ -557,3 +580,12 @@ def _conditions(wanted: Filter, now: float) -> tuple[str, list[object]]:
             terms.append(term)
             values.append(bound)
     return "".join(f" AND {term}" for term in terms), values
+
+
+def _beginning(body: SpillFile, size: int) -> bytes:
+    """Its first bytes; of a file that cannot be read, none: its sender is told all the same."""
+    try:
+        with open(body.path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""

@@ -65,13 +65,13 @@ class RowInsert:
     9,000 with a statement for each power of two in the number of rows. The first column is never NULL.
     """
 
-    def __init__(self, table: str, columns: str) -> None:
+    def __init__(self, table: str, columns: str, *, verb: str = "INSERT") -> None:
         self._width = width = columns.count(",") + 1
         row = "(" + ",".join("?" * width) + ")"
         most = 1 << ((_MAX_TEXT // (len(row) + 1)).bit_length() - 1)
         self._most = most
         self._texts = {
-            size: f"INSERT INTO {table} ({columns}) SELECT * FROM (VALUES {','.join([row] * size)})"
+            size: f"{verb} INTO {table} ({columns}) SELECT * FROM (VALUES {','.join([row] * size)})"
             " WHERE column1 IS NOT NULL"
             for size in (1 << power for power in range(most.bit_length()))
         }

@@ -77,15 +77,18 @@ CREATE INDEX recipient_due ON recipient (queue, priority, due, id, message, size
 CREATE INDEX recipient_held ON recipient (queue, message, size) WHERE held = 1;
 CREATE INDEX recipient_message ON recipient (message);
 
--- Failures that the sender is still to be told of; each goes in the transaction that accepts the notice. `data` is the failure's event.
+-- What senders are still to be told of recipients; each row goes in the transaction that accepts the notice. `data`: see `mta.model.told`.
+-- `digest`: whom a digest will tell; its message is no longer kept, and `message` stands for its number only.
 CREATE TABLE notice (
     entry INTEGER PRIMARY KEY,
     message INTEGER NOT NULL,
     at REAL NOT NULL,
-    data BLOB NOT NULL
+    data BLOB NOT NULL,
+    digest TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX notice_at ON notice (at);
-CREATE INDEX notice_message ON notice (message);
+CREATE INDEX notice_at ON notice (at) WHERE digest = '';
+CREATE INDEX notice_message ON notice (message) WHERE digest = '';
+CREATE INDEX notice_digest ON notice (digest) WHERE digest <> '';
 
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

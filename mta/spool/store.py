@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import msgspec
 
 from mta.io.clock import Clock
 from mta.io.files import make_directory
@@ -23,6 +24,7 @@ from mta.metrics.timings import Commits
 from mta.model.envelope import Draft, Entry, Message, QueueKey, SpillFile
 from mta.model.errors import SpoolError
 from mta.model.event import Attempt, Event, QueueDeferred, encode_event
+from mta.model.told import Told, encode_told
 from mta.queue.actions import QueueState
 from mta.spool.bodies import Body
 from mta.spool.changes import Change, Claim, WriteChunk, Written, removed_by_administrator
@@ -35,9 +37,11 @@ from mta.spool.ops import (
     Answers,
     EarlyRead,
     Evict,
+    Fold,
     HoldEntries,
     HoldJob,
     LookAgain,
+    Owe,
     Postpone,
     Prune,
     PutMeta,
@@ -59,6 +63,7 @@ from mta.spool.words import (
     Listed,
     OwedNotice,
     QueueRow,
+    Seen,
     Settlement,
     SpoolFull,
     SpoolLocked,
@@ -71,6 +76,7 @@ T = TypeVar("T")
 
 UNREADABLE_S = 60.0  # then what could not be read is looked at again
 _ROW_BYTES = 1000  # what a message costs a batch beside its body
+_SEEN = "seen_delays"
 _LICENCE = struct.Struct("<dd")  # seconds held in all; held since, 0 if it is not
 
 
@@ -233,16 +239,58 @@ class Spool:
         self._submit(Settle(gone, messages, updates, events, datas, done, owed))
 
     def owed_notices(self, before: float, limit: int) -> "Future[tuple[list[int], float | None]]":
-        """Messages of whose first failure the sender is to be told since `before`; when the earliest later one was."""
+        """Messages of which something has been owed to their senders since `before`; when the earliest later one was."""
         return self.call(lambda queries: queries.owed_notices(before, limit))
 
     def owed_notice(self, message: int, limit: int, content: int) -> "Future[OwedNotice | None]":
-        """What a notice of this message is made of: up to `limit` failures and `content` bytes of it."""
+        """What a notice of this message is made of: up to `limit` recipients and `content` bytes of it."""
         return self.call(lambda queries: queries.owed_notice(message, limit, content))
 
     def waive_notice(self, message: int) -> None:
-        """Nobody will be told of this message's failures so far: it need not be kept for that."""
+        """Nobody will be told of what is owed of this message so far: it need not be kept for that."""
         self._submit(Answers(message, None))
+
+    def forget_owed(self, message: int, entries: Sequence[int]) -> None:
+        """Nobody need be told of these entries of the message."""
+        self._submit(Answers(message, list(entries)))
+
+    def fold_notice(
+        self, message: int, entries: Sequence[int], address: str, limit: int
+    ) -> "Future[int]":
+        """What is owed of these entries is told in the digest for `address`, which holds `limit` at most.
+
+        How many are beyond it: nobody will be told of those. The message is no longer kept for them.
+        """
+        folded: Future[int] = Future()
+        self._submit(Fold(message, list(entries), address, limit, folded.set_result))
+        return folded
+
+    def digests(self, after: str, limit: int) -> "Future[list[str]]":
+        """Addresses for which a digest is gathered, in their order, behind this one."""
+        return self.call(lambda queries: queries.digests(after, limit))
+
+    def digest(
+        self, address: str, limit: int
+    ) -> "Future[tuple[tuple[Told, ...], tuple[int, ...]]]":
+        """Up to `limit` recipients of the digest for this address, and the entries of those that need not be told."""
+        return self.call(lambda queries: queries.digest(address, limit))
+
+    @property
+    def seen(self) -> Seen:
+        """How far the look for delays has come, over restarts."""
+        kept = self._meta.get(_SEEN)
+        return msgspec.json.decode(kept, type=Seen) if kept else Seen()
+
+    def owe_delays(self, delays: Sequence[Told], seen: Seen, now: float) -> "Future[None]":
+        """Their senders are to be told of these, and what was `seen` is not looked at again: both or neither."""
+        written: Future[None] = Future()
+        self._meta[_SEEN] = value = msgspec.json.encode(seen)
+        rows = [
+            (each.attempt.entry, each.attempt.message, now, encode_told(each).hex())
+            for each in delays
+        ]
+        self._submit(Owe(rows, (_SEEN, value), lambda: written.set_result(None)))
+        return written
 
     def mark(self, entry: Entry) -> None:
         """The entry is being delivered: after a crash it may have been."""

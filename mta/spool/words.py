@@ -3,11 +3,13 @@
 Nothing here is SQLite's own: a shared database can stand behind the same words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mta.model.envelope import Entry, Message, QueueKey
 from mta.model.errors import SpoolError
-from mta.model.event import Attempt, Event
+from mta.model.event import Event
+from mta.model.told import Told
 
 
 class SpoolFull(SpoolError):
@@ -41,6 +43,18 @@ class Settlement:
     owes_notice: bool = (
         False  # the sender is to be told: kept, with the message, until a notice does
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far the look for delayed mail has come.
+
+    `later`: entries it passed because they wait for a time their sender set, as first and last number of those to be looked at
+    in one and the same span of time.
+    """
+
+    entry: int = 0
+    later: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +138,11 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class OwedNotice:
-    """What a notice to a message's sender is made of: its failures, and the message as far as it may be returned."""
+    """What a notice to a message's sender is made of: its recipients, and the message as far as it may be returned."""
 
     message: Message
-    failures: tuple[Attempt, ...]
+    told: tuple[Told, ...]
+    over: tuple[int, ...]  # entries whose delay is over: nobody need be told of it any more
     content: bytes  # prefix and body, from the beginning
     is_whole: bool  # `content` is all of it
 

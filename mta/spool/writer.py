@@ -13,9 +13,11 @@ from mta.spool.ops import (
     Accept,
     Answers,
     Evict,
+    Fold,
     HoldEntries,
     HoldJob,
     LookAgain,
+    Owe,
     Postpone,
     Prune,
     PutMeta,
@@ -37,9 +39,23 @@ WHERE number IN (SELECT value FROM json_each(?))
 AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.message = number)
 """
 # The sender is still to hear of a failure, and to get the message back.
-_AND_NOT_OWED = "AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = number)"
-_DELETE_NOTICES_OF = "DELETE FROM notice WHERE message IN (SELECT value FROM json_each(?))"
+_AND_NOT_OWED = "AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.message = number AND n.digest = '')"
+_DELETE_NOTICES_OF = (
+    "DELETE FROM notice WHERE digest = '' AND message IN (SELECT value FROM json_each(?))"
+)
 _DELETE_NOTICES = "DELETE FROM notice WHERE entry IN (SELECT value FROM json_each(?))"
+# Only of entries that still wait; what is owed of one already is not lost for a delay.
+_OWE_DELAYS = """
+INSERT OR IGNORE INTO notice (entry, message, at, data)
+SELECT o.value->>0, o.value->>1, o.value->>2, unhex(o.value->>3) FROM json_each(?) o
+WHERE EXISTS (SELECT 1 FROM recipient r WHERE r.id = o.value->>0)
+"""
+_FOLD = """
+UPDATE notice SET digest = ?1 WHERE entry IN (
+    SELECT value FROM json_each(?2)
+    LIMIT max(0, ?3 - (SELECT count(*) FROM notice WHERE digest = ?1 AND digest <> '')))
+"""
+_NOT_FOLDED = "DELETE FROM notice WHERE digest = '' AND entry IN (SELECT value FROM json_each(?))"
 # An operator's hold that came during the attempt stays.
 _UPDATE_RECIPIENTS = """
 UPDATE recipient SET
@@ -82,10 +98,12 @@ class Batch:
         "accepts",
         "answers",
         "evicts",
+        "folds",
         "holds",
         "jobs",
         "looks",
         "metas",
+        "owes",
         "postpones",
         "prunes",
         "reroutes",
@@ -98,6 +116,8 @@ class Batch:
         self.accepts: list[Accept] = []
         self.answers: list[Answers] = []
         self.settles: list[Settle] = []
+        self.owes: list[Owe] = []
+        self.folds: list[Fold] = []
         self.postpones: list[Postpone] = []
         self.evicts: list[Evict] = []
         self.metas: list[PutMeta] = []
@@ -112,6 +132,8 @@ class Batch:
             Accept: self.accepts.append,
             Answers: self.answers.append,
             Settle: self.settles.append,
+            Owe: self.owes.append,
+            Fold: self.folds.append,
             Postpone: self.postpones.append,
             Evict: self.evicts.append,
             PutMeta: self.metas.append,
@@ -153,7 +175,11 @@ class Writer:
         self._messages = RowInsert("message", MESSAGE_COLUMNS)
         self._recipients = RowInsert("recipient", RECIPIENT_COLUMNS)
         self._events = RowInsert("event", "id, data")
-        self._notices = RowInsert("notice", "entry, message, at, data")
+        self._notices = RowInsert(
+            "notice",
+            "entry, message, at, data",
+            verb="INSERT OR REPLACE",  # what became of it in the end stands above its delay
+        )
         # Looked at before a message goes; where none was ever owed, that costs nothing.
         self.owes_notices = bool(fetch(cursor, "SELECT EXISTS (SELECT 1 FROM notice)")[0][0])
         self._jobs: dict[str, int] = {}
@@ -185,8 +211,12 @@ class Writer:
         if batch.accepts:
             self._accept(batch.accepts)
         body_files = self._settle(batch.settles) if batch.settles else []
+        if batch.owes:
+            self._owe(batch.owes)
         if batch.answers:
             body_files += self._answer(batch.answers)
+        if batch.folds:
+            body_files += self._fold(batch.folds)
         if batch.jobs:
             self._hold_jobs(batch.jobs)
         if batch.holds:
@@ -277,6 +307,21 @@ class Writer:
             body_files = [row[0] for row in fetch(self._cursor, select, (messages,))]
         self._cursor.execute(f"DELETE FROM message {done_with}", (messages,))
         return body_files
+
+    def _owe(self, operations: list[Owe]) -> None:
+        self.owes_notices = True
+        for op in operations:
+            self._cursor.execute(_OWE_DELAYS, (as_json(op.rows),))
+            self._cursor.execute(_PUT_META, op.meta)
+
+    def _fold(self, operations: list[Fold]) -> list[str]:
+        """What is owed goes into digests, and the messages that were kept for it go."""
+        for op in operations:
+            entries = as_json(op.entries)
+            self._cursor.execute(_FOLD, (op.address, entries, op.limit))
+            self._cursor.execute(_NOT_FOLDED, (entries,))
+            op.dropped = self._connection.changes()
+        return self._delete_messages({op.message for op in operations})
 
     def _answer(self, operations: list[Answers]) -> list[str]:
         """Notices that are owed no longer go, and the messages that were kept for them."""

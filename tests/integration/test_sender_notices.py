@@ -1,7 +1,7 @@
 """Notices to senders, end to end: one real server, raw hosts for the recipients and for the sender. RFC 3461, RFC 3464."""
 
 import email
-import re
+import email.utils
 import time
 from collections.abc import Iterator
 from email.message import Message
@@ -15,7 +15,7 @@ from tests.support.host import OFFERS, Host
 from tests.support.sender import DEFAULT, NO_DNS, Sender
 from tests.support.wire import Wire, wait_until
 
-NOTICES = 'notices = "send"\nnotice_delay = "0.5s"\nnotice_rate = "3/h"'
+NOTICES = 'notices = "send"\nnotice_delay = "0.5s"\nnotice_rate = "3/3s"\ndelay_notice_after = "1s"'
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def hand_in(
         wire.greet()
         assert wire.ask(f"MAIL FROM:{mail}").startswith("250")
         for rcpt in rcpts:
-            assert wire.ask(f"RCPT TO:{rcpt}").startswith("250")
+            wire.send(f"RCPT TO:{rcpt}\r\n".encode())
+            assert wire.reply().startswith("250")
         assert wire.ask("DATA").startswith("354")
         wire.send(body + b".\r\n")
         assert wire.reply().startswith("250")
@@ -107,25 +108,112 @@ def test_no_notice_is_made_of_a_null_sender_or_of_a_notice(sender: Sender) -> No
         Host(lambda _, line: b"550 5.7.1 no\r\n" if line == "DATA" else None) as home,
     ):
         domain, at_home = sender.domain(host), sender.domain(home)
-        before = sender.server.totals()["notices"]
+        before = sender.server.totals()
         hand_in(sender, "<>", f"<550@{domain}>")
         sender.wait_for_records(domain, "b")
         hand_in(sender, f"<me@{at_home}>", f"<550@{domain}>")
         sender.wait_for_records(at_home, "b")  # the notice itself is refused
         time.sleep(1.5)
-        assert sender.server.totals()["notices"] == before + 1
+        after = sender.server.totals()
+    assert after["notices"] == before["notices"] + 1
+    assert after["notices_failed"] == before["notices_failed"] + 1
+    assert "a notice could not be delivered" in sender.server.log
     wait_until(lambda: not sender.server.totals()["queued_recipients"])
 
 
-def test_a_sender_gets_no_more_notices_than_its_share(sender: Sender) -> None:
+def test_what_is_beyond_a_senders_share_is_told_in_a_digest(sender: Sender) -> None:
     with Host(by_local_part) as host, Host() as home:
         domain, at_home = sender.domain(host), sender.domain(home)
-        before = sender.server.totals()["notices_waived"]
-        for _ in range(5):
-            hand_in(sender, f"<me@{at_home}>", f"<550@{domain}>")
-        sender.server.wait_for(notices_waived=before + 2)
-        notices_to(home, 3)
-    assert len(home.messages) == 3
+        before = sender.server.totals()["notices_folded"]
+        for number in range(6):
+            hand_in(sender, f"<me@{at_home}>", f"<550-{number}@{domain}>")
+        sender.server.wait_for(notices_folded=before + 3)
+        *notices, digest = notices_to(home, 4)
+    told = [blocks(notice)[1]["Final-Recipient"] for notice in notices]
+    people, *reports = digest.get_payload()  # type: ignore[misc]
+    assert isinstance(people, Message)
+    assert "3 recipients of 3 messages" in str(people.get_payload())
+    told += [report.get_payload()[1]["Final-Recipient"] for report in reports]  # type: ignore[union-attr, index]
+    assert sorted(told) == [f"rfc822; 550-{number}@{domain}" for number in range(6)]
+    assert len(home.messages) == 4
+    assert sender.server.totals()["notices_waived"] == 0
+
+
+def test_a_delay_is_told_once_with_until_when_it_is_tried(sender: Sender) -> None:
+    with Host(by_local_part) as host, Host() as home:
+        domain = sender.domain(host, expire_after="1h", retry=["0.4s"])
+        at_home = sender.domain(home)
+        mail = f"<me@{at_home}>"
+        hand_in(
+            sender, mail, f"<450a@{domain}>", f"<450b@{domain}> NOTIFY=FAILURE,DELAY",
+            f"<450c@{domain}> NOTIFY=FAILURE", f"<450d@{domain}> NOTIFY=NEVER",
+        )  # fmt: skip
+        hand_in(sender, mail, f"<450e@{domain}>", body=b"Precedence: bulk\r\n\r\nx\r\n")
+        (notice,) = notices_to(home)
+        time.sleep(1.5)
+        assert len(home.messages) == 1
+        _, *found = blocks(notice)
+        assert [each["Final-Recipient"] for each in found] == [
+            f"rfc822; 450a@{domain}",
+            f"rfc822; 450b@{domain}",
+        ]
+        assert {each["Action"] for each in found} == {"delayed"}
+        assert "not delivered for 1s; last: 450" in found[0]["Diagnostic-Code"]
+        until = email.utils.parsedate_to_datetime(found[0]["Will-Retry-Until"]).timestamp()
+        assert 3500 < until - time.time() < 3601
+        sender.server.ask("messages.delete", domain=domain)
+
+
+def test_success_is_told_where_the_next_host_does_not(sender: Sender) -> None:
+    with Host(offers=(*OFFERS, "DSN")) as knows, Host() as knows_not, Host() as home:
+        confirming, silent = sender.domain(knows), sender.domain(knows_not)
+        at_home = sender.domain(home)
+        hand_in(
+            sender,
+            f"<me@{at_home}> ENVID=e1",
+            f"<a@{confirming}> NOTIFY=SUCCESS,FAILURE",
+            f"<b@{silent}> NOTIFY=SUCCESS,FAILURE",
+            f"<c@{silent}>",
+        )
+        (notice,) = notices_to(home)
+        sender.wait_for_records(confirming, "d")
+        time.sleep(1.2)
+        assert len(home.messages) == 1
+    of_message, *found = blocks(notice)
+    assert of_message["Original-Envelope-Id"] == "e1"
+    assert [(each["Final-Recipient"], each["Action"]) for each in found] == [
+        (f"rfc822; b@{silent}", "relayed")
+    ]
+    assert found[0]["Status"].startswith("2.")
+
+
+def test_a_source_may_have_somebody_else_told_in_another_language(sender: Sender) -> None:
+    with Host(by_local_part) as host, Host() as home:
+        domain, at_home = sender.domain(host), sender.domain(home)
+        sender.add(
+            f'[source.shop]\nsenders = ["*@shop.example"]\nnotices = "to:ops@{at_home}"\n'
+            f'notice_language = "de"\n[source.quiet]\nsenders = ["*@quiet.example"]\nnotices = "never"\n'
+        )
+        hand_in(sender, "<me@quiet.example>", f"<550quiet@{domain}>")
+        hand_in(sender, "<me@shop.example>", f"<550shop@{domain}>")
+        (notice,) = notices_to(home)
+        time.sleep(0.6)
+    assert home.messages[0].recipients == [f"ops@{at_home}"]
+    assert notice["Subject"] == "Ihre Nachricht wurde nicht zugestellt"
+    of_message, of_recipient = blocks(notice)
+    assert of_message["X-Sluice-Sender"] == "rfc822; me@shop.example"
+    assert of_recipient["Final-Recipient"] == f"rfc822; 550shop@{domain}"
+
+
+def test_mail_in_utf_8_is_told_of_in_utf_8(sender: Sender) -> None:
+    with Host(by_local_part, offers=(*OFFERS, "SMTPUTF8")) as host, Host() as home:
+        domain, at_home = sender.domain(host), sender.domain(home)
+        hand_in(sender, f"<me@{at_home}> SMTPUTF8", f"<550ü@{domain}>")
+        (notice,) = notices_to(home)
+    kinds = [part.get_content_type() for part in notice.get_payload()]  # type: ignore[union-attr]
+    assert kinds[1:] == ["message/global-delivery-status", "message/global-headers"]
+    assert home.messages[0].data.isascii()
+    assert f"utf-8; 550=C3=BC@{domain}" in home.messages[0].data.decode()
 
 
 def test_wishes_about_notices_go_on_to_a_host_that_knows_dsn(sender: Sender) -> None:
@@ -164,21 +252,26 @@ def test_ehlo_offers_dsn_only_where_notices_are_sent(sender: Sender, tmp_path: P
 def test_killed_between_the_failure_and_the_notice_the_sender_is_told_once(tmp_path: Path) -> None:
     with Host(by_local_part) as host, Host() as home:
         hosts = f'[domain."d.example"]\nhosts = ["{host.name}"]\n[domain."home.example"]\nhosts = ["{home.name}"]\n'
-        late = 'notices = "send"\nnotice_delay = "2s"'
+        late = 'notices = "send"\nnotice_delay = "2s"\ndelay_notice_after = "1s"'
         with running(tmp_path, default=DEFAULT, more=f"{NO_DNS}\n{hosts}", server=late) as server:
             sender = Sender(server)
+            sender.send("450@d.example", sender="me@home.example")
             sender.send("550@d.example", sender="me@home.example")
             sender.wait_for_records("d.example", "b")
             server.kill()
             assert not home.messages
             server.start()
-            (notice,) = notices_to(home)
+            notices_to(home, 2)
             server.kill()
             server.start()
-            wait_until(lambda: not server.totals()["queued_recipients"])
+            wait_until(lambda: server.totals()["queued_recipients"] == 1)  # 450
             time.sleep(2.5)
-            assert re.search("550@d.example", blocks(notice)[1]["Final-Recipient"])
-            ids = {email.message_from_bytes(each.data)["Message-ID"] for each in home.messages}
-            assert (
-                len(ids) == 1
-            )  # a kill before its own settle may repeat the delivery, never the notice
+            told = {
+                (notice["Message-ID"], blocks(notice)[1]["Final-Recipient"])
+                for notice in notices_to(home)
+            }
+            # A kill before its own settle may repeat the delivery, never the notice.
+            assert sorted(recipient for _, recipient in told) == [
+                "rfc822; 450@d.example",
+                "rfc822; 550@d.example",
+            ]

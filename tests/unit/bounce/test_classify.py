@@ -11,7 +11,8 @@ from mta.bounce.classify import (
     parse_reply,
     standard,
 )
-from mta.bounce.rules import FAULTS, MAX_TEXT, STANDARD, VERDICTS, parse_rules
+from mta.bounce.rules import FAULTS, STANDARD, VERDICTS, parse_rules
+from mta.bounce.words import MAX_TEXT
 from mta.config.refusals import shipped_rules
 from mta.model.reply import Reply, a_reply
 
@@ -197,6 +198,9 @@ def test_no_more_of_a_text_is_read_than_its_beginning(over_lines: bool) -> None:
         ({"name": "x", "status": ["5.1"]}, "no status"),
         ({"name": "x", "words": ["---"]}, "no word"),
         ({"name": "x", "words": ["rl*"]}, "too short"),
+        ({"name": "x", "words": ["user@b.example"]}, "@"),
+        ({"name": "x", "words": ["blocked by spam.example"]}, "domain"),
+        ({"name": "x", "words": ["a.b.spam.example"]}, "too long"),
         ({"name": "x", "words": "user"}, "list of texts"),
         ({"name": "x", "also": ["user"], "codes": [550]}, "`also`"),
         ({"name": "x", "pattern": "(a+)+", "codes": [550]}, "no key pattern"),
@@ -207,3 +211,24 @@ def test_a_rule_that_cannot_be_meant_is_refused(table: dict[str, object], mistak
         [{"category": "custom", "verdict": "block", "fault": "sender"} | table]
     )
     assert not rules and len(mistakes) == 1 and mistake in mistakes[0]
+
+
+def test_a_rule_may_name_a_hosts_domain_and_that_an_address_stands_there() -> None:
+    classifier = rules_of(
+        {"name": "list", "words": ["spamlist.example"]},
+        {"name": "address", "words": ["@"], "also": ["gone"]},
+    )
+    assert judged_by(classifier, "550 see http://zen.spamlist.example/lookup") == "list"
+    assert judged_by(classifier, "550 listed at b.zen.spamlist.example") == "list"
+    assert judged_by(classifier, "550 <a@spamlist.example> gone") == "address"
+    assert judged_by(classifier, "550 gone") == ""
+
+
+def test_a_link_is_read_only_where_nothing_else_says_a_thing() -> None:
+    classifier = rules_of({"name": "spam", "words": ["spam"]}, {"name": "user", "words": ["user"]})
+    assert judged_by(classifier, "550 user https://a.example/spam") == "user"
+    assert judged_by(classifier, "550 sorry https://a.example/spam") == "spam"
+
+
+def judged_by(classifier: Classifier, line: str) -> str:
+    return classifier.classify(parse_reply(line), "", False).rule

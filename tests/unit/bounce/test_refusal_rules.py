@@ -17,6 +17,15 @@ from mta.model.errors import ConfigError
 REPLIES = Path(__file__).parent / "replies"
 OURS = Classifier(shipped_rules())
 HOSTILE = 65_536
+PARTS = (
+    "training.jsonl",
+    "heldout.jsonl",
+    "independent.jsonl",
+    "independent-heldout.jsonl",
+    "later.jsonl",
+    "last.jsonl",
+)
+HELD_OUT = ("heldout.jsonl", "last.jsonl")
 
 
 def lines_of(part: str) -> list[str]:
@@ -46,14 +55,37 @@ def test_replies_that_were_held_out_are_mostly_judged_right() -> None:
     assert shares["categorised"] >= 90
 
 
-def test_no_reply_is_in_both_parts_and_each_has_a_source() -> None:
-    parts = [
-        [json.loads(line) for line in lines_of(name)]
-        for name in ("training.jsonl", "heldout.jsonl")
-    ]
+# Floors, some two percent below what was measured, so that a change which loses many is seen.
+@pytest.mark.parametrize(
+    ("part", "category", "verdict", "categorised"),
+    [
+        ("independent.jsonl", 89, 94, 96),
+        ("independent-heldout.jsonl", 84, 92, 93),
+        ("later.jsonl", 90, 94, 96),
+        ("last.jsonl", 72, 88, 84),
+    ],
+)
+def test_replies_that_were_found_elsewhere_are_mostly_judged_right(
+    part: str, category: float, verdict: float, categorised: float
+) -> None:
+    shares = share_right(part)
+    assert shares["category"] >= category
+    assert shares["verdict"] >= verdict
+    assert shares["categorised"] >= categorised
+
+
+def test_none_of_all_these_replies_kills_an_address_that_lives() -> None:
+    for part in PARTS:
+        for row in map(json.loads, lines_of(part)):
+            found = OURS.classify(parse_reply(row["reply"]), row["site"], row["site"] == "local")
+            assert found.verdict != "hard" or row["verdict"] == "hard", row["reply"]
+
+
+def test_no_reply_is_in_two_parts_and_each_has_a_source() -> None:
+    parts = [[json.loads(line) for line in lines_of(name)] for name in PARTS]
     replies = [row["reply"] for rows in parts for row in rows]
-    assert len(replies) == len(set(replies)) >= 300
-    assert len(parts[1]) == len(replies) // 3
+    assert len(replies) == len(set(replies)) >= 900
+    assert len(parts[1]) == (len(parts[0]) + len(parts[1])) // 3
     assert all(row["source"] for rows in parts for row in rows)
 
 
@@ -61,15 +93,20 @@ def test_our_rules_are_sound() -> None:
     assert lint(shipped_rules()) == []
 
 
-def test_no_example_of_a_rule_is_from_the_held_out_part() -> None:
-    held_out = {json.loads(line)["reply"] for line in lines_of("heldout.jsonl")}
+def test_no_example_of_a_rule_is_from_a_part_that_is_held_out() -> None:
+    held_out = {json.loads(line)["reply"] for part in HELD_OUT for line in lines_of(part)}
     examples = {each.reply for rule in shipped_rules() for each in rule.examples}
     assert not examples & held_out
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "a@", "<", " ", "user ", "sender rejected ", "é", "ptr ", "1.", "\x00"]
-)
+    "piece",
+    [
+        *("a", "a@", "<", "<a", "<a>", "@", " ", "user ", "sender rejected ", "ptr ", "\x00", "-", "_.", "a.", "a-."),
+        *("1.", "a.b ", "é", "é@", "邮", "사", "а", "\\xe4", "Ã¤", "\u0301", "http://", "http://a/", "http://a.b/c ", "#5.1.1"),
+        *("mailbox", "mailbox unknown ", "5.1.1 ", "a@b.example ", "recipient not sender unknown "),
+    ],
+)  # fmt: skip
 def test_no_text_makes_the_rules_slow(piece: str) -> None:
     reply = parse_reply("550 " + piece * (HOSTILE // len(piece)))
     began = time.process_time()

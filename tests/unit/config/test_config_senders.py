@@ -133,3 +133,53 @@ def test_a_listener_says_who_may_name_and_what_becomes_of_unknown_names(read, mi
     assert listener.vmta_header_from == ("*",)
     (found,) = mistakes(text.replace("vmta = 'bulk'", "vmta = 'a'\nvmta_header_from = ['x']"))
     assert found == "listener[1].vmta_header_from: there is no user x in auth_users"
+
+
+SOURCE = "[selection]\ndefault = 'a'\n[source.crm]\n"
+
+
+def test_sources_stand_in_the_order_of_the_file(read) -> None:
+    text = (
+        "users = ['crm']\nnotices = 'to:Ops@example.com'\n[source.a]\nnetworks = ['10.0.0.0/8']\n"
+    )
+    settings = read(BASE + SOURCE + text)
+    first, second = settings.sources
+    assert (first.name, first.users, first.notices) == ("crm", ("crm",), "to:Ops@example.com")
+    assert (second.name, second.notices, second.notice_language) == ("a", "", "")
+    shown = show(settings)["source.crm"]
+    assert shown["users"] == '["crm"]'
+    assert shown["notices"] == '"to:Ops@example.com"'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("notices = 'send'", "say whose mail is meant"),
+        ("users = ['x']\nnotices = 'yes'", 'must be "send", "never" or an address'),
+        ("users = ['x']\nnotices = 'to:nobody'", "is no mail address"),
+        ("users = ['x']\nnotices = 'to:a@b.example\\r\\nBcc: x@y.example'", "notices"),
+        ("users = ['x']\nnotice_language = 'tlh'", 'there are no notices in "tlh", but in "de"'),
+        ("senders = ['news']", "no pattern of senders"),
+        ("networks = ['10.0.0.1/8']", "did you mean 10.0.0.0/8"),
+    ],
+)
+def test_what_a_source_cannot_be_is_told(mistakes, text: str, words: str) -> None:
+    (found,) = mistakes(BASE + SOURCE + text + "\n")
+    assert words in str(found)
+
+
+def test_the_operators_words_stand_above_ours(read, mistakes, tmp_path) -> None:
+    texts = tmp_path / "notices"
+    texts.mkdir()
+    base = BASE.replace("[[listener]]", 'notice_texts = "notices"\n[[listener]]', 1)
+    base += "[selection]\ndefault = 'a'\n"
+    (found,) = mistakes(base)
+    assert "holds no file like en.toml" in found
+    (texts / "de.toml").write_text("opening = 'Hallo von {host}.'\n")
+    wordings = read(base).wordings
+    assert wordings["de"].opening == "Hallo von {host}."
+    assert wordings["de"].failed.startswith("Die Nachricht")
+    assert wordings["en"].opening == "This is the mail server {host}."
+    (texts / "sv.toml").write_text("opening = 'Hej'\n")
+    (texts / "fr.toml").write_bytes(b"\xff")
+    assert len(mistakes(base)) == 2
