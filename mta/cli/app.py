@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mta import __version__, form
-from mta.cli import groups, messages, operate, queue, spool, top, vmta, watching
+from mta.cli import groups, messages, operate, queue, refusals, spool, top, vmta, watching
 from mta.cli.completing import completion
 from mta.cli.schema import schema
 from mta.cli.send import send
@@ -96,6 +96,7 @@ app.command()(send)
 operate.add_to(app)
 app.command()(watching.trace)
 app.command()(top.top)
+app.command()(refusals.bounces)
 app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, retry.")
 app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, pause, limit.")
 app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")

@@ -127,6 +127,8 @@ _MEANINGS = {
     "size": "Bytes of the message.",
     "category": "As `bounceCat`, but with our own names too: `rate-limited`, `greylisted`, `authentication`, which are "
     "`policy-related` there.",
+    "verdict": "What to do about it: `hard`, `soft`, `block` or `transient`. Only where `fields` names it.",
+    "fault": "Whose matter it is: `recipient`, `message`, `sender` or `network`. Only where `fields` names it.",
 }
 
 

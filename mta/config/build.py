@@ -21,7 +21,7 @@ from mta.config.schema import AccountingSection, VmtaSection
 from mta.config.secrets import read_dkim_key
 from mta.config.sections import Sections
 from mta.config.senders import DEFAULT_VMTA
-from mta.follow.records import COLUMNS, columns_for
+from mta.follow.records import COLUMNS, fillable
 from mta.model.address import parse_host_port
 from mta.model.errors import ConfigError
 from mta.policy.rules import (
@@ -177,7 +177,7 @@ def build_accounting(sections: Sections, report: Report) -> list[AccountingRules
 
 def _check_choice(section: AccountingSection, path: KeyPath, report: Report) -> None:
     """Columns that there are, and no choice by what a record does not have."""
-    known = columns_for(section.records)
+    known = fillable(section.records)
     for field in section.fields:
         if field in COLUMNS and field not in known:
             report.problem((*path, "fields"), f"{field!r} is filled by none of these records")

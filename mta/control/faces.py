@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from mta.control.archive import Page, Parcel, Taken
+from mta.follow.refused import Question
 from mta.model.envelope import QueueKey
 from mta.policy.orders import Order
 from mta.spool.words import Filter
@@ -161,5 +162,8 @@ class ServerFace(Protocol):
 
     async def rotate(self) -> dict[str, str]:
         """Accounting set → the file that was finished."""
+
+    async def refused(self, question: Question) -> Row:
+        """What the statistics say of refusals. Raises SpoolError."""
 
     def shutdown(self, *, drain: bool) -> None: ...

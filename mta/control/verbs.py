@@ -26,8 +26,11 @@ from mta.control.message_verbs import not_queued, not_there
 from mta.control.protocol import ControlError
 from mta.control.registry import NoArguments, Registry
 from mta.control.tables import ORDERS, merge_queues, merge_waits, read_table
+from mta.follow.refused import KINDS, Question
+from mta.follow.refused import MAX_ROWS as MAX_REFUSED
+from mta.follow.refused import ORDERS as REFUSED_ORDERS
 from mta.model.envelope import QueueKey, is_message_id, parse_message_id
-from mta.model.errors import ConfigError
+from mta.model.errors import ConfigError, SpoolError
 
 __all__ = ["ServerFace", "Verbs", "WorkerFace"]
 
@@ -77,6 +80,7 @@ class Verbs:
             help="where a domain's mail goes",
             deadline_s=RESOLVE_DEADLINE_S + SLACK_S,
         )
+        add("bounces", Question, self.bounces, help="what is refused, how often, in which words")
         add("config.running", NoArguments, self.config_running, help="the configuration that runs")
         add("reload", NoArguments, self.reload, help="read the configuration again", changes=True)
         add("rotate", NoArguments, self.rotate, help="begin new accounting files", changes=True)
@@ -174,6 +178,17 @@ class Verbs:
             for task in asked:
                 task.cancel()
         raise ControlError("no worker answers", "sluice status shows which do")
+
+    async def bounces(self, question: Question) -> Row:
+        """Refusals by what is asked, a line over the span for each, and the most frequent replies."""
+        for value, known in ((question.by, KINDS), (question.sort, tuple(REFUSED_ORDERS))):
+            if value not in known:
+                raise ControlError(f"cannot show {value!r}", f"known are: {', '.join(known)}")
+        question.limit = shown(question.limit, MAX_REFUSED)
+        try:
+            return await self._server.refused(question)
+        except SpoolError as error:
+            raise ControlError(str(error), "sluice status tells how its follower is") from None
 
     async def config_running(self, args: NoArguments) -> Row:
         """Section → key → value as TOML, as `config show` has it."""

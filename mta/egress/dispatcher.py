@@ -21,7 +21,7 @@ from mta.egress.tracer import Tracer
 from mta.egress.transaction import Transaction
 from mta.io.clock import Clock
 from mta.io.connect import Patience
-from mta.metrics.counts import Counts
+from mta.metrics.counts import Counts, add_to_both
 from mta.model.envelope import Entry, Message, QueueKey, format_message_id
 from mta.model.errors import SpoolError
 from mta.model.event import QueueDeferred
@@ -316,6 +316,8 @@ class Dispatcher(Owner):
         event = None
         if why is not None:
             self._counts.queues_deferred += 1
+            refusal = self._settler.classifier.classify(why.reply, facts.site, why.local)
+            add_to_both(self._counts.queue_refusals, refusal.category, refusal.verdict)
             event = QueueDeferred(
                 now,
                 state.key.domain,
@@ -324,13 +326,15 @@ class Dispatcher(Owner):
                 why.reply.enhanced,
                 why.reply.text,
                 why.local,
-                self._settler.classifier.classify(why.reply, facts.site, why.local).category,
+                refusal.category,
                 state.attempts,
                 state.next_at,
                 facts.remote_name,
                 facts.remote_ip,
                 facts.local_ip,
                 facts.site,
+                refusal.verdict,
+                refusal.fault,
             )
         for spool in self._spools.values():
             spool.postpone(state, event)

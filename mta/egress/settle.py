@@ -128,13 +128,15 @@ class Settler:
         local = False
         if isinstance(outcome, Delivered):
             kind = "d"
-            category = SUCCESS
+            category, verdict, fault = SUCCESS, "", ""
             self._counts.delivered += 1
             add_to(self._counts.delivered_by_vmta, entry.key.vmta)
             self._timings.delivery.observe(max(0.0, now - message.received_at))
         else:
             local = outcome.local
-            category = self.classifier.classify(reply, facts.site, local).category
+            refusal = self.classifier.classify(reply, facts.site, local)
+            category, verdict, fault = refusal.category, refusal.verdict, refusal.fault
+            add_to_both(self._counts.refusals, category, verdict)
             kind = "t" if decision.due is not None else "b"
             if kind == "t":
                 self._counts.deferred += 1
@@ -181,4 +183,6 @@ class Settler:
             may_repeat,
             facts.site,
             decision.by,
+            verdict,
+            fault,
         )

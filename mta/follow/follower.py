@@ -122,9 +122,17 @@ class _Feed:
 class Pruning:
     """Which events every follower of a spool has done: only those may be pruned."""
 
-    def __init__(self, followers: Collection[str] = ()) -> None:
-        """`followers`: all there will be. What one of them has not spoken of yet is not pruned."""
+    def __init__(
+        self, followers: Collection[str] = (), dispensable: str = "", max_lag: int = 0
+    ) -> None:
+        """`followers`: all there will be. What one of them has not spoken of yet is not pruned.
+
+        One of them may be `dispensable`: the others are not held up when it is more than `max_lag` events behind them.
+        """
         self._lock = threading.Lock()
+        self._dispensable = dispensable
+        self._max_lag = max_lag
+        self._is_overtaken = False
         self._expected = frozenset(followers)
         self._done: dict[str, dict[str, int]] = {}  # spool → follower → event id
         self._pruned: dict[str, int] = {}
@@ -136,11 +144,24 @@ class Pruning:
             done[follower] = event_id
             if not self._expected <= done.keys():
                 return
-            up_to = min(done.values())
+            up_to = self._done_by_all(done)
             if up_to <= self._pruned.get(source.uuid, 0):
                 return
             self._pruned[source.uuid] = up_to
         source.prune(up_to)
+
+    def _done_by_all(self, done: Mapping[str, int]) -> int:
+        up_to = min(done.values())
+        if not self._dispensable or len(done) == 1:
+            return up_to
+        others = min(upto for name, upto in done.items() if name != self._dispensable)
+        is_overtaken = others - done[self._dispensable] > self._max_lag
+        if is_overtaken and not self._is_overtaken:
+            log.error(
+                "events are given up that a follower has not read", follower=self._dispensable
+            )
+        self._is_overtaken = is_overtaken
+        return others if is_overtaken else up_to
 
 
 @dataclass(slots=True)
@@ -163,7 +184,9 @@ class Follower:
         pruning: Pruning,
         *,
         memory_events: int = MEMORY_EVENTS,
+        save_every_s: float = 0.0,
     ) -> None:
+        """`save_every_s`: what the sink took meanwhile is saved together; its `upkeep` must bear that."""
         self.name = name
         self._sink = sink
         self._cursors = cursors
@@ -174,6 +197,8 @@ class Follower:
         self._behind_since: float | None = None  # when the oldest unsaved event happened
         self._is_open = False
         self._next_upkeep = 0.0
+        self._save_every_s = save_every_s
+        self._next_save = 0.0
         self._turns_asked = 0
         self._trouble = _Trouble()
         self._asked: list[Future[str]] = []
@@ -266,9 +291,11 @@ class Follower:
             self._open()
         for feed in self._feeds:
             self._feed_sink(feed)
-        if any(feed.reached > feed.cursor for feed in self._feeds):
-            self._save(self._sink.save())
-        self._behind_since = None
+        if now >= self._next_save or self._stopping:
+            self._next_save = now + self._save_every_s
+            if any(feed.reached > feed.cursor for feed in self._feeds):
+                self._save(self._sink.save())
+            self._behind_since = None
         more = any(
             feed.inbox.must_read or feed.inbox.waiting >= BATCH_EVENTS for feed in self._feeds
         )

@@ -68,7 +68,11 @@ COLUMNS = {
     "recipients": "r",
     "size": "b t r",
     "category": "b t tq",
+    "verdict": "b t tq",
+    "fault": "b t tq",
 }
+# Only where `fields` names them.
+OPTIONAL = frozenset({"verdict", "fault"})
 
 RECORD_TYPES = ("d", "b", "t", "tq", "r")
 _NUMBERS = frozenset({"dlvSize", "totalSecondsQueued", "attempts", "recipients", "size"})
@@ -137,10 +141,16 @@ _CACHE_LIMIT = 4096
 _BLANK = dict.fromkeys(COLUMNS, "")
 
 
+def fillable(types: Iterable[str]) -> tuple[str, ...]:
+    """The columns that these record types can fill, those included that must be asked for."""
+    wanted = set(types)
+    return tuple(name for name, of in COLUMNS.items() if not wanted.isdisjoint(of.split()))
+
+
 def columns_for(types: Iterable[str]) -> tuple[str, ...]:
     """The columns of a file with these record types: their union, in the order of `COLUMNS`."""
     wanted = set(types)
-    names = [name for name, filled in COLUMNS.items() if not wanted.isdisjoint(filled.split())]
+    names = [name for name in fillable(types) if name not in OPTIONAL]
     if wanted == {"tq"}:
         names.append(names.pop(names.index("bounceCat")))
     return tuple(names)
@@ -341,6 +351,8 @@ class RecordFormat:
             "removedBy": event.by if bounced else "",
             "size": "" if taken else str(event.size),
             "category": "" if taken else event.category,
+            "verdict": event.verdict,
+            "fault": event.fault,
             # Columns of other records. Written out: merging `_BLANK` in costs 1 µs.
             "rcvSourceIp": "",
             "rcvDestinationIp": "",
@@ -358,6 +370,8 @@ class RecordFormat:
             "dsnMta": format_host(event.remote_name, event.remote_ip),
             "bounceCat": STANDARD.get(event.category, event.category),
             "category": event.category,
+            "verdict": event.verdict,
+            "fault": event.fault,
             "dlvType": "smtp",
             "dlvSourceIp": event.local_ip,
             "dlvDestinationIp": event.remote_ip,

@@ -76,6 +76,12 @@ class Counts:
     may_repeat: int = _count("Outcomes marked as perhaps reaching the recipient twice.")
     bounces_by_category: dict[str, int] = _count_by("category", "Recipients given up, by category.")  # noqa: RUF009
     deferrals_by_category: dict[str, int] = _count_by("category", "Deferred attempts, by category.")  # noqa: RUF009
+    refusals: dict[str, dict[str, int]] = _count_by(  # noqa: RUF009
+        "category verdict", "Attempts for a recipient that were refused, for now or for good."
+    )
+    queue_refusals: dict[str, dict[str, int]] = _count_by(  # noqa: RUF009
+        "category verdict", "Failures of a connection, a site or DNS that postponed a queue."
+    )
     attempts_by_site: dict[str, dict[str, int]] = _count_by(  # noqa: RUF009
         "site outcome",
         "Attempts for a recipient at each `[site.X]`, and at all other domains together (`other`).",

@@ -63,6 +63,8 @@ class Attempt(msgspec.Struct, array_like=True, tag="a", gc=False):
     may_repeat: bool = False
     site: str = ""
     by: str = ""  # who removed it: "" an attempt, "expired", "administrator"
+    verdict: str = ""  # what to do about a refusal, and whose matter it is (`mta.bounce`)
+    fault: str = ""
 
 
 def local_attempt(
@@ -117,6 +119,8 @@ class QueueDeferred(msgspec.Struct, array_like=True, tag="q", gc=False):
     remote_ip: str = ""
     local_ip: str = ""
     site: str = ""
+    verdict: str = ""
+    fault: str = ""
 
 
 class Gap(msgspec.Struct, array_like=True, tag="g", gc=False):

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from mta.config.load import Settings
+from mta.follow.refused import Question
 from mta.follow.remote import RemoteSources
 from mta.io.clock import Clock
 from mta.io.door import Door
@@ -204,6 +205,10 @@ class _Answers:
     async def rotate(self) -> dict[str, str]:
         """Begin new files; set → the finished one."""
         return await self._process.records.rotate()
+
+    async def refused(self, question: Question) -> dict[str, Any]:
+        """What the statistics say of refusals."""
+        return await self._process.records.refused(question)
 
     async def finish(self) -> bool:
         """Take all that is committed, and end."""

@@ -29,6 +29,10 @@ from mta.follow.follower import (
 )
 from mta.follow.inbox import Numbered
 from mta.follow.keeping import Keeping
+from mta.follow.refused import Question, read_refused
+from mta.follow.statistics import FILE_NAME as STATISTICS_FILE
+from mta.follow.statistics import NAME as STATISTICS
+from mta.follow.statistics import SAVE_EVERY_S, StatisticsFile, StatisticsSink
 from mta.follow.volume import NAME as VOLUME
 from mta.follow.volume import VolumeCursors, VolumeSink
 from mta.io.clock import Clock
@@ -43,6 +47,10 @@ LOCK_NAME = "followers.lock"
 START_TIMEOUT_S = 60.0
 STATUS_TIMEOUT_S = 2.0
 ROTATE_TIMEOUT_S = 20.0
+LOOK_TIMEOUT_S = 20.0
+# An event has 300 to 400 bytes: statistics that are so far behind are no reason to take no mail.
+LAG_EVENT_BYTES = 600
+NEWEST = "newest"  # who has done all that is committed, where no records are kept
 # Longer than the followers' own limit: they say what they could not do.
 FINISH_TIMEOUT_S = STOP_TIMEOUT_S + 5.0
 
@@ -58,6 +66,9 @@ class Records(Protocol):
 
     async def rotate(self) -> dict[str, str]:
         """Begin new files; set → the finished file. Raises SpoolError or OSError."""
+
+    async def refused(self, question: Question) -> dict[str, Any]:
+        """What the statistics say of refusals. Raises SpoolError."""
 
     async def stop(self) -> bool:
         """Take all that is committed, save, end; False: it was not all. Spools must answer meanwhile. Never raises."""
@@ -88,7 +99,9 @@ class LocalRecords:
         await asyncio.to_thread(self._open)
         assert self._cursors is not None
         names = [f"accounting.{rules.name}" for rules in self._settings.accounting]
-        pruning = Pruning([*names, *[VOLUME] * (self._counting is not None)])
+        names += [VOLUME] * (self._counting is not None) or [NEWEST] * (not names)
+        limit = self._settings.server.max_event_bytes
+        pruning = Pruning([*names, STATISTICS], STATISTICS, limit // LAG_EVENT_BYTES)
         followers = {
             rules.name: Follower(
                 f"accounting.{rules.name}",
@@ -103,8 +116,8 @@ class LocalRecords:
         if self._counting is not None:
             followers[VOLUME] = await self._volume_follower(self._counting, pruning)
         if not followers:
-            prune_unread(self._sources)
-        limit = self._settings.server.max_event_bytes
+            follow_nothing(self._sources, pruning)
+        followers[STATISTICS] = self._statistics_follower(pruning)
         self._followers = Followers(followers, self._sources, limit)
         self._followers.start()
         self._keeping.start()
@@ -114,6 +127,22 @@ class LocalRecords:
         meter = LoopMeter(counting, asyncio.get_running_loop())
         cursors = VolumeCursors(sink, meter, await meter.known())
         return Follower(VOLUME, sink, self._sources, cursors, self._clock, pruning)
+
+    def _statistics_follower(self, pruning: Pruning) -> Follower:
+        file = StatisticsFile(self._statistics_path)
+        return Follower(
+            STATISTICS,
+            StatisticsSink(file),
+            self._sources,
+            file,
+            self._clock,
+            pruning,
+            save_every_s=SAVE_EVERY_S,
+        )
+
+    @property
+    def _statistics_path(self) -> Path:
+        return Path(self._settings.server.spool_dir) / STATISTICS_FILE
 
     @property
     def is_behind(self) -> bool:
@@ -126,8 +155,16 @@ class LocalRecords:
 
     async def rotate(self) -> dict[str, str]:
         """See `Records`."""
-        futures = self._followers.rotate()
+        futures = {
+            rules.name: self._followers.rotate(rules.name)[rules.name]
+            for rules in self._settings.accounting
+        }
         return {name: await wrap_future(future) for name, future in futures.items()}
+
+    async def refused(self, question: Question) -> dict[str, Any]:
+        """See `Records`."""
+        wall = self._clock.wall()
+        return await asyncio.to_thread(read_refused, self._statistics_path, question, wall)
 
     async def stop(self) -> bool:
         """See `Records`."""
@@ -154,15 +191,16 @@ class LocalRecords:
         self._lock = lock
 
 
-def prune_unread(sources: Sequence[EventSource]) -> None:
-    """Nobody follows: events need not be kept, or they would fill the spool until no mail is taken."""
+def follow_nothing(sources: Sequence[EventSource], pruning: Pruning) -> None:
+    """No records are kept: nothing but the statistics holds events back, and they not for ever."""
 
-    def prune(source: EventSource, batch: Sequence[Numbered]) -> None:
+    def done(source: EventSource, batch: Sequence[Numbered]) -> None:
         if batch:
-            source.prune(batch[-1][0])
+            pruning.saved(source, NEWEST, batch[-1][0])
 
     for source in sources:
-        source.subscribe(partial(prune, source))
+        pruning.saved(source, NEWEST, 0)
+        source.subscribe(partial(done, source))
 
 
 class RemoteRecords:
@@ -189,6 +227,12 @@ class RemoteRecords:
         finished: dict[str, str] = await self._ask("rotate", ROTATE_TIMEOUT_S)
         return finished
 
+    async def refused(self, question: Question) -> dict[str, Any]:
+        """See `Records`."""
+        asked = msgspec.to_builtins(question)
+        found: dict[str, Any] = await self._ask("refused", LOOK_TIMEOUT_S, question=asked)
+        return found
+
     async def stop(self) -> bool:
         """See `Records`; the process ends afterwards, by itself."""
         try:
@@ -198,9 +242,9 @@ class RemoteRecords:
             return False
         return ended
 
-    async def _ask(self, method: str, timeout_s: float) -> Any:
+    async def _ask(self, method: str, timeout_s: float, **arguments: Any) -> Any:
         try:
-            return await self._asker.ask(method, timeout_s)
+            return await self._asker.ask(method, timeout_s, **arguments)
         except TimeoutError:
             raise SpoolError("the follower process does not answer") from None
         except (ConnectionError, CallFailed) as error:

@@ -31,6 +31,7 @@ from mta.control.server import ControlServer
 from mta.control.trace_verb import TraceVerb
 from mta.control.verbs import Verbs, WorkerFace
 from mta.control.vmta_verbs import VmtaVerbs
+from mta.follow.refused import Question
 from mta.io.clock import Clock
 from mta.io.files import make_directory
 from mta.io.http import HttpServer
@@ -416,6 +417,11 @@ class Supervisor:
         """Begin new accounting files; set → the finished file."""
         assert self._records is not None
         return await self._records.rotate()
+
+    async def refused(self, question: Question) -> dict[str, Any]:
+        """What the statistics say of refusals. Raises SpoolError."""
+        assert self._records is not None
+        return await self._records.refused(question)
 
     def shutdown(self, *, drain: bool = False) -> None:
         """Stop; with `drain`, once what is due is delivered."""

@@ -152,8 +152,9 @@ def parse_records(data: bytes, path: Path) -> list[dict[str, str]]:
 
 def read_saved_records(daemon: Daemon) -> None:
     """Proof that the current file is well formed up to the place the follower has saved, which a crash cannot take away."""
-    (follower,) = daemon.ask("status")["followers"]
-    assert not follower["trouble"], follower["trouble"]
+    followers = {each["name"]: each for each in daemon.ask("status")["followers"]}
+    assert not any(each["trouble"] for each in followers.values()), followers
+    follower = followers["accounting.main"]
     if follower["place"]:
         place = json.loads(follower["place"])
         path = Path(place["file"])

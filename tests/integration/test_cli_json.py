@@ -56,6 +56,7 @@ def test_a_running_servers_answers_have_their_shapes(sender: Sender, tmp_path: P
     assert sluice.json("queue", "show", "x.example/a")["policy"]
     assert sluice.json("queues")["queues"]
     assert sluice.json("vmtas")["vmtas"]
+    assert sluice.json("bounces", "--since", "2h")["rows"] == []
     sluice.json("resolve", "x.example", "--vmta", "a")
     for verb in ("pause", "drain", "resume"):
         sluice.json("vmta", verb, "b")

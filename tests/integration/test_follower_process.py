@@ -144,8 +144,10 @@ async def test_it_follows_is_asked_and_finishes(supervisor: Supervisor) -> None:
     await supervisor.workers[1].all_written()
     finished = await supervisor.records.rotate()
     assert Path(finished["main"]).name.startswith("acct-")
-    (status,) = await supervisor.records.status()
+    assert finished.keys() == {"main"}
+    status, statistics = await supervisor.records.status()
     assert (status["name"], status["trouble"]) == ("accounting.main", "")
+    assert (statistics["name"], statistics["trouble"]) == ("statistics", "")
     assert status["cursors"] == {worker.uuid: 10 for worker in supervisor.workers}
     for worker in supervisor.workers:
         worker.deliver(5)
@@ -264,6 +266,6 @@ async def test_without_any_accounting_set_events_do_not_fill_the_spool(tmp_path:
     await records.start()
     worker.deliver(1)
     await until(lambda: worker.spool.pending_event_bytes == 0)
-    assert await records.status() == []
+    assert [each["name"] for each in await records.status()] == ["statistics"]
     assert await records.stop()
     await worker.close()

@@ -30,6 +30,8 @@ Page = dict[str, set[str]]  # sample name → the labels it is shown with
 def by_local_part(dialogue: Dialogue, command: str) -> bytes | None:
     if command.startswith("RCPT TO:<450"):
         return b"450 4.2.1 not now\r\n"
+    if command.startswith("MAIL FROM:<421"):
+        return b"421 4.7.0 too many connections\r\n"
     if command.startswith("RCPT TO:<550"):
         return b"550 5.1.1 unknown\r\n"
     return None
@@ -59,9 +61,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[An
             with smtplib.SMTP("127.0.0.1", daemon.port, timeout=10) as client:
                 for recipient in ("good@named.example", "450@named.example", "550@other.example"):
                     client.sendmail("a@sender.example", [recipient], "Subject: x\r\n\r\nx\r\n")
+                client.sendmail(
+                    "421@sender.example", ["a@third.example"], "Subject: x\r\n\r\nx\r\n"
+                )
             daemon.wait_for(delivered=1, bounced=1)
             until = time.monotonic() + 20
-            while time.monotonic() < until and 'outcome="deferred"' not in scraped(port):
+            while time.monotonic() < until and not all(
+                each in scraped(port)
+                for each in ('outcome="deferred"', "sluice_queue_refusals_total{")
+            ):
                 time.sleep(0.1)
             assert scraped(port, "/healthz").startswith("ok\n")
             assert scraped(port, "/readyz").startswith("ok\n")
@@ -109,7 +117,7 @@ def test_every_series_of_a_legend_is_one_of_the_grouping() -> None:
         assert set(LEGEND.findall(legend)) <= grouped, title
 
 
-def test_the_numbers_of_three_messages_are_those_of_three_messages(
+def test_the_numbers_of_four_messages_are_those_of_four_messages(
     page: dict[str, list[Any]],
 ) -> None:
     attempts = {
@@ -118,7 +126,12 @@ def test_the_numbers_of_three_messages_are_those_of_three_messages(
     }
     assert attempts["named", "delivered"] == 1 and attempts["named", "deferred"] >= 1
     assert attempts["other", "bounced"] == 1
-    assert page["sluice_accept_seconds_count"][0].value == 3
+    refused = {
+        (each.labels["category"], each.labels["verdict"]): each.value
+        for each in page["sluice_refusals_total"]
+    }
+    assert refused["bad-mailbox", "hard"] == 1 and sum(refused.values()) >= 2
+    assert page["sluice_accept_seconds_count"][0].value == 4
     assert page["sluice_delivery_seconds_count"][0].value == 1
     assert page["sluice_data_seconds_count"][0].value == 1
     assert page["sluice_connect_seconds_count"][0].value >= 1
@@ -145,5 +158,5 @@ def test_two_workers_and_the_follower_stand_on_one_page(tmp_path: Path) -> None:
     assert {each.labels["worker"] for each in page["sluice_commit_seconds_count"]} == {"0", "1"}
     assert sum(each.value for each in page["sluice_delivery_seconds_count"]) == 4
     assert sum(each.value for each in page["sluice_attempts_by_site_total"]) == 4
-    (lag,) = page["sluice_follower_lag_seconds"]
-    assert lag.labels == {"follower": "accounting.main"} and lag.value < 60
+    lags = {each.labels["follower"]: each.value for each in page["sluice_follower_lag_seconds"]}
+    assert lags.keys() == {"accounting.main", "statistics"} and max(lags.values()) < 60

@@ -41,7 +41,8 @@ def is_whole(daemon: Daemon) -> bool:
     return (
         len(status["workers"]) == 2
         and not status["totals"]["queued_recipients"]
-        and {each["name"] for each in status["followers"]} == {"accounting.main", "volume"}
+        and {each["name"] for each in status["followers"]}
+        == {"accounting.main", "volume", "statistics"}
         and not any(each["trouble"] for each in status["followers"])
     )
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mta.control.archive import Page, Parcel, Taken
+from mta.follow.refused import Question
 from mta.model.envelope import QueueKey
+from mta.model.errors import SpoolError
 from mta.policy.orders import Order
 from mta.spool.words import Filter
 
@@ -241,6 +243,9 @@ class ServerFake:
 
     async def rotate(self) -> dict[str, str]:
         return {}
+
+    async def refused(self, question: Question) -> Row:
+        raise SpoolError("there are no statistics yet")
 
     def shutdown(self, *, drain: bool) -> None:
         pass

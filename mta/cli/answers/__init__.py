@@ -24,6 +24,7 @@ SHAPES: dict[str, Any] = {
     "rotate": server.Rotated,
     "shutdown": server.Stopping,
     "trace": server.TraceLine,
+    "bounces": mail.Refusals,
     "vmtas": mail.Vmtas,
     "queue show": mail.QueueShown,
     "queue pause": mail.QueuePaused,

@@ -287,3 +287,43 @@ class Imported(Shape):
     taken: Annotated[int, Meta(description="Messages that are queued now.")]
     known: Annotated[int, Meta(description="Messages that are here, or were imported before.")]
     refused: Annotated[dict[str, str], Meta(description="Id \u2192 why it was not taken.")]
+
+
+class Refused(Shape):
+    """What was refused of one domain, site, category, job, virtual MTA or verdict, or of all."""
+
+    name: Annotated[str, Meta(description='"*": names too rare to be kept; "all" in the total.')]
+    attempts: Annotated[int, Meta(description="Attempts that ended, well or not.")]
+    refused: Annotated[int, Meta(description="Of them, those that bounced or were deferred.")]
+    bounced: int
+    deferred: int
+    expired: Annotated[int, Meta(description="Recipients whose time ran out.")]
+    queues: Annotated[int, Meta(description="Refusals of a whole connection, before any message.")]
+    share: Annotated[float, Meta(description="Refused of attempts, 0 to 1.")]
+
+
+class RefusedRow(Refused):
+    """The same with its course."""
+
+    line: Annotated[list[int], Meta(description="Refusals over the span, the oldest first.")]
+
+
+class RefusedReply(Shape):
+    """A reply that hosts gave, without names and numbers."""
+
+    reply: str
+    category: str
+    verdict: str
+    count: int
+
+
+class Refusals(Shape):
+    """What is refused, how often, and in which words."""
+
+    by: str
+    since: Annotated[Time, Meta(description="Where the span begins.")]
+    hours_a_point: Annotated[int, Meta(description="Hours of one number in `line`.")]
+    total: Refused
+    rows: list[RefusedRow]
+    replies: list[RefusedReply]
+    unnamed: Annotated[int, Meta(description="Refusals too rare to keep the name asked for.")]
