@@ -12,10 +12,6 @@ from mta.follow.tally import HOUR_S, OTHERS
 from mta.model.errors import SpoolError
 
 KINDS = ("domain", "site", "category", "job", "vmta", "verdict")
-_NOTHING: Row = {
-    "name": "all",
-    **dict.fromkeys(("attempts", "refused", "bounced", "deferred", "expired", "queues"), 0),
-}
 ORDERS = {"refused": "refused desc", "attempts": "attempts desc", "name": "name"}
 MAX_ROWS = 1000
 REPLIES = 10
@@ -23,6 +19,10 @@ POINTS = 24  # of the line over the span
 BUSY_TIMEOUT_MS = 2000
 
 Row = dict[str, Any]
+_NOTHING: Row = {
+    "name": "all",
+    **dict.fromkeys(("attempts", "refused", "bounced", "deferred", "expired", "queues"), 0),
+}
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
