@@ -52,16 +52,17 @@ async def _send(
 ) -> None:
     import aiosmtplib
 
+    # Not aiosmtplib.send(): that wants a sender, and a bounce has none.
+    client = aiosmtplib.SMTP(
+        hostname=host,
+        port=port,
+        username=user,
+        password=password,
+        validate_certs=not insecure,
+        timeout=60,
+    )
     try:
-        # Not aiosmtplib.send(): that wants a sender, and a bounce has none.
-        async with aiosmtplib.SMTP(
-            hostname=host,
-            port=port,
-            username=user,
-            password=password,
-            validate_certs=not insecure,
-            timeout=60,
-        ) as client:
+        async with client:
             refused, answer = await client.sendmail(sender, recipients, message)
     except aiosmtplib.SMTPConnectError as error:
         fail(f"no server answers on {host}:{port}: {error}", "is it running? sluice status", 69)
@@ -73,6 +74,8 @@ async def _send(
         fail(f"not taken: {error}")
     except OSError as error:  # the certificate is not believed, or the connection broke
         fail(f"not taken: {error}", "--insecure goes on whatever the certificate")
+    finally:
+        client.close()  # a handshake that failed leaves it open
     for recipient, reply in refused.items():
         typer.secho(f"{recipient}: {reply.code} {reply.message}", err=True, fg="red")
     typer.echo(answer)
