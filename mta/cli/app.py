@@ -101,6 +101,7 @@ app.add_typer(queue.app, name="queue", help="One queue: show, pause, resume, ret
 app.add_typer(groups.make_app("domain"), name="domains", help="By domain: list, pause, limit.")
 app.add_typer(groups.make_app("site"), name="sites", help="By site: list, pause, limit.")
 app.add_typer(groups.make_app("job"), name="jobs", help="By job: list, pause.")
+groups.add_drain(queue.app, "queue")
 groups.add_limit(queue.app, "queue")
 app.command()(vmta.vmtas)
 app.add_typer(vmta.app, name="vmta", help="One virtual MTA: pause, resume, drain.")

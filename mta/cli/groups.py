@@ -85,6 +85,18 @@ def add_pause(app: typer.Typer, kind: str) -> None:
         show_recalled(answer, as_json, "goes on", "was neither paused nor drained")
 
 
+def add_drain(app: typer.Typer, kind: str) -> None:
+    """`drain` and `undrain`, for what has a pause of its own."""
+    add_stop(app, kind, "drain", f"Deliver what is queued in a {kind}, and refuse more with 451.")
+
+    @app.command(help=f"End the drain of a {kind}.")
+    def undrain(
+        name: Name, config: Config = None, socket: Socket = None, as_json: Json = False
+    ) -> None:
+        answer = ask(f"{kind}.undrain", config, socket, name=name)
+        show_recalled(answer, as_json, "takes mail again", "was not drained")
+
+
 def add_stop(app: typer.Typer, kind: str, verb: str, help_text: str) -> None:
     """`pause` or `drain`."""
     told_by = "sluice explain" if verb == "pause" else "orders"

@@ -78,9 +78,11 @@ class OrderVerbs:
                 f"{kind}s", GroupsArgs, _of(self.groups, kind), help=f"what is queued, by {kind}"
             )
         for scope in SCOPES:
-            if scope != "queue":  # a queue's pause is its own row's
+            self._add(registry, scope, "drain", PauseArgs, self.drain, "take no more for it")
+            if scope == "queue":  # its pause is its own row's
+                self._add(registry, scope, "undrain", NameArgs, self.resume, "take mail again")
+            else:
                 self._add(registry, scope, "pause", PauseArgs, self.pause, "stop it")
-                self._add(registry, scope, "drain", PauseArgs, self.drain, "take no more for it")
                 self._add(registry, scope, "resume", NameArgs, self.resume, "go on with it")
             if scope != "job":
                 self._add(registry, scope, "limit", LimitArgs, self.limit, "limit it, for a time")

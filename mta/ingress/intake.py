@@ -60,6 +60,7 @@ MAX_RECEIVED = 50  # RFC 5321 §6.3 wants a large number; Postfix's hopcount_lim
 TWO_AUTHORS = a_reply(550, "5.6.0", "more than one From field (RFC 5322 section 3.6)")
 NOT_UTF8 = a_reply(550, "5.6.0", "the header is not UTF-8, as SMTPUTF8 says it is (RFC 6532)")
 DRAINED = a_reply(451, "4.3.2", "mail of this job is not taken now; send it again later")
+QUEUE_DRAINED = a_reply(451, "4.3.2", "mail of this queue is not taken now; send it again later")
 VMTA_GONE = a_reply(
     451, "4.3.5", "the virtual MTA or pool was taken out of the configuration; connect again"
 )
@@ -145,6 +146,7 @@ class Intake:
         self.pools = Pools()
         self.licence_held_s: Callable[[], float] = lambda: 0.0
         self.is_drained: Callable[[str], bool] = lambda _job: False
+        self.drained_queues: frozenset[QueueKey] = frozenset()
         self._bodies = bodies
         self._workshop = workshop
         self._hostname = hostname
@@ -201,6 +203,8 @@ class Intake:
         vmta = self.pools.choose(named_vmta, job)
         if vmta is None:
             return VMTA_GONE
+        if self.drained_queues and self._enters_drained(vmta, submission.recipients):
+            return QUEUE_DRAINED
         kept = block
         if not (asked is named is timed is ranked is None):
             kept = index.strip(controls)
@@ -209,6 +213,10 @@ class Intake:
         from_domain = author_domain(author) if author is not None else ""
         signers = self.keyring.signers_for(from_domain, submission.sender_domain)
         return _Examined(kept, index, vmta, job, signers, release_at, priority, is_headerless)
+
+    def _enters_drained(self, vmta: str, recipients: list[RcptTo]) -> bool:
+        """Whether any of these would enter a queue that is drained."""
+        return any(QueueKey(each.domain, vmta) in self.drained_queues for each in recipients)
 
     def _release_at(self, value: bytes, submission: Submission) -> float | Reply:
         """The time that `X-Deliver-After` names."""

@@ -58,8 +58,6 @@ def make_order(scope: str, name: str, setting: str, value: str, until: float | N
         raise ValueError(
             "a job can be paused and drained; limits are for domains, sites and queues"
         )
-    if scope == "queue" and setting == DRAIN:
-        raise ValueError("whose queue it will be is known too late to refuse it; drain the domain")
     for text in (name, value):
         if len(text) > MAX_TEXT or not text.isprintable():
             raise ValueError(f"at most {MAX_TEXT} printable characters, please")
@@ -74,6 +72,8 @@ def ending_of(order: Order) -> str:
     """The command that ends this order."""
     group = order.scope if order.scope == "queue" else f"{order.scope}s"
     verb = "unlimit" if order.setting in LIMITS else "resume"
+    if order.scope == "queue" and order.setting == DRAIN:
+        verb = "undrain"  # `queue resume` ends the pause of its row
     return f"sluice {group} {verb} {shlex.quote(order.name)}"
 
 

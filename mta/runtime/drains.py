@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterable
 
+from mta.model.envelope import QueueKey, parse_queue_key
 from mta.policy.orders import DRAIN, Order
 
 
 class Drains:
-    """The domains, sites and jobs that are drained now."""
+    """The domains, sites, jobs and queues that are drained now."""
 
     def __init__(self, site_of: Callable[[str], str]) -> None:
         """`site_of`: a domain's site as far as it is known."""
         self._site_of = site_of
         self._names: dict[str, set[str]] = {}
+        self.queues: frozenset[QueueKey] = frozenset()
 
     def follow(self, orders: Iterable[Order]) -> None:
         """From now on these, and no others."""
@@ -19,6 +21,7 @@ class Drains:
         for each in orders:
             if each.setting == DRAIN:
                 self._names.setdefault(each.scope, set()).add(each.name)
+        self.queues = frozenset(map(parse_queue_key, self._names.get("queue", ())))
 
     def has_domain(self, domain: str) -> bool:
         """Whether mail for this domain is refused."""

@@ -135,7 +135,7 @@ class Worker:
         self.job_stops = JobStops(self.spools, self.scheduler, self.dispatcher)
         self.job_stops.follow(settings.orders, clock.now())
         self.drains = Drains(self.site_of)
-        self.drains.follow(settings.orders)
+        self._follow_drains(settings)
         self.smtp.gate.is_drained = self.drains.has_domain
         self.intake.is_drained = self.drains.has_job
         self.intake.pools = self.vmtas.use(settings)
@@ -399,7 +399,7 @@ class Worker:
         self.enforcement.greet(listeners)
         self.enforcement.use(settings.book)
         self.job_stops.follow(settings.orders, self.clock.now())
-        self.drains.follow(settings.orders)
+        self._follow_drains(settings)
         if stops_of(before.orders) - stops_of(settings.orders):
             self._look_again()
         self.intake.pools = self.vmtas.use(settings)
@@ -447,6 +447,11 @@ class Worker:
             for rules in self.settings.vmtas.values()
             for address in (*rules.source_v4, *rules.source_v6)
         )
+
+    def _follow_drains(self, settings: Settings) -> None:
+        """What the operator drains from now on."""
+        self.drains.follow(settings.orders)
+        self.intake.drained_queues = self.drains.queues
 
     def accepted(self, draft: Draft) -> None:
         """The message is on disk: its entries may go."""

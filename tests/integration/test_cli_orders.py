@@ -122,6 +122,7 @@ def test_a_drain_delivers_what_is_queued_and_refuses_more(tmp_path: Path) -> Non
             ("domains", "one.example", "not taken now"),
             ("sites", "twins", "not taken now"),
             ("jobs", "news", "of this job is not taken now"),
+            ("queue", "one.example/default", "of this queue is not taken now"),
         ):
             sluice.json("queue", "pause", "one.example")
             before = len(host.messages)
@@ -131,7 +132,7 @@ def test_a_drain_delivers_what_is_queued_and_refuses_more(tmp_path: Path) -> Non
                 wire.greet()
                 wire.ask("MAIL FROM:<a@sender.example>")
                 reply = wire.ask("RCPT TO:<b@one.example>")
-                if kind == "jobs":
+                if kind in ("jobs", "queue"):
                     wire.ask("DATA")
                     wire.send(NEWS + b".\r\n")
                     reply = wire.reply()
@@ -139,8 +140,11 @@ def test_a_drain_delivers_what_is_queued_and_refuses_more(tmp_path: Path) -> Non
             assert refused in reply
             sluice.json("queue", "resume", "one.example")
             host.wait_for(before + 1)
-            assert "drained" in sluice.text(kind, "list")
-            assert sluice.json(kind, "resume", name)["recalled"] == 1
+            assert "drain" in sluice.text("orders")
+            if kind != "queue":
+                assert "drained" in sluice.text(kind, "list")
+            ending = "undrain" if kind == "queue" else "resume"
+            assert sluice.json(kind, ending, name)["recalled"] == 1
             sender.send("c@one.example", message=NEWS)
             host.wait_for(before + 2)
 

@@ -30,6 +30,8 @@ SHAPES: dict[str, Any] = {
     "queue pause": mail.QueuePaused,
     "queue resume": mail.QueuePaused,
     "queue retry": mail.QueueRetried,
+    "queue drain": mail.Orders,
+    "queue undrain": mail.Recalled,
     "queue limit": mail.Orders,
     "queue unlimit": mail.Recalled,
     **{f"{kind} list": shape for kind, shape in _GROUPS.items()},
