@@ -14,9 +14,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mta.egress.spoken import Spoken, decide_spoken
+from mta.egress.spoken import decide_spoken
 from mta.egress.transaction import Transaction
 from mta.model.envelope import Content, Entry, Message, SpillFile
+from mta.model.errors import AddressError, Unsayable
 from mta.model.outcome import Deferred, Delivered, Extent, Failed, Outcome
 from mta.model.reply import Reply, a_reply
 from mta.policy.reaction import outcome_of
@@ -95,12 +96,13 @@ class Deliveries:
         if refusal is None:
             try:
                 self._put_envelope(transaction)
-                return True
-            except ValueError as error:
+                if not transaction.is_refused_whole:
+                    return True
+                refusal = transaction.refused[transaction.entries[0]]
+            except (AddressError, Unsayable) as error:
                 # What cannot be said cleanly is not said (RFC 5321 §4.1.2); nothing of it was sent.
-                session.rollback(before)
-                reply = a_reply(550, "5.6.0", str(error))
-                refusal = Failed(reply, Extent.MESSAGE, local=True)
+                refusal = _unsayable(error, Extent.MESSAGE)
+            session.rollback(before)
         self.report(transaction, refusal)
         self._running.pop()
         return False
@@ -118,21 +120,25 @@ class Deliveries:
         )
         if self._can_pipeline:
             for entry in transaction.entries:
-                if spoken is None:
-                    session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
-                elif entry not in transaction.refused:
-                    self._put_spoken(spoken, entry)
+                if entry not in transaction.refused:
+                    self._put_recipient(transaction, entry)
             session.data()
 
-    def _put_spoken(self, spoken: Spoken, entry: Entry) -> None:
-        """RCPT of mail in UTF-8."""
-        self._session.rcpt(
-            spoken.recipients.get(entry, entry.address),
-            notify=entry.notify,
-            orcpt=entry.orcpt,
-            utf8=spoken.utf8,
-            tag=entry,
-        )
+    def _put_recipient(self, transaction: Transaction, entry: Entry) -> bool:
+        """RCPT, in UTF-8 where it is spoken; False: it cannot be said, and this recipient alone fails of that."""
+        spoken = transaction.spoken
+        try:
+            self._session.rcpt(
+                entry.address if spoken is None else spoken.recipients.get(entry, entry.address),
+                notify=entry.notify,
+                orcpt=entry.orcpt,
+                utf8=spoken is not None and spoken.utf8,
+                tag=entry,
+            )
+        except (AddressError, Unsayable) as error:
+            transaction.refuse(entry, _unsayable(error, Extent.RECIPIENT))
+            return False
+        return True
 
     def _unbearable(self, transaction: Transaction) -> Outcome | None:
         """What this host can never take of the message, known before a byte is sent."""
@@ -145,7 +151,7 @@ class Deliveries:
             reply = a_reply(554, "5.6.3", "the message is 8-bit and the host takes only 7-bit")
             return Failed(reply, Extent.MESSAGE, local=True)
         limit = offered.get("SIZE", "")
-        if limit.isdigit() and 0 < int(limit) < message.size:
+        if limit.isascii() and limit.isdigit() and 0 < int(limit) < message.size:
             reply = a_reply(552, "5.3.4", f"{message.size} bytes; the host takes at most {limit}")
             return Failed(reply, Extent.MESSAGE, local=True)
         if content and content & Content.UTF8:
@@ -172,14 +178,11 @@ class Deliveries:
     def _next_rcpt(self) -> None:
         """Without pipelining: one command, one reply."""
         transaction = self._running[-1]
-        entry = transaction.next_named()
-        if entry is not None:
-            if transaction.spoken is None:
-                self._session.rcpt(entry.address, notify=entry.notify, orcpt=entry.orcpt, tag=entry)
-            else:
-                self._put_spoken(transaction.spoken, entry)
-            self._line.send(Step.RCPT)
-        elif transaction.is_refused_whole:
+        while (entry := transaction.next_named()) is not None:
+            if self._put_recipient(transaction, entry):
+                self._line.send(Step.RCPT)
+                return
+        if transaction.is_refused_whole:
             self._finish(next(iter(transaction.refused.values())))
         else:
             self._session.data()
@@ -214,7 +217,7 @@ class Deliveries:
         try:
             self._session.body(transaction.prefix, last=False)
             self._session.body(body, last=True, is_checked=transaction.is_checked)
-        except ValueError as error:
+        except Unsayable as error:
             self._cannot_send(error)
             return
         transaction.dot_sent = True
@@ -224,7 +227,7 @@ class Deliveries:
                 self.begin(following)
         self._line.send(Step.END_OF_DATA)
 
-    def _cannot_send(self, error: ValueError) -> None:
+    def _cannot_send(self, error: Unsayable) -> None:
         """The body is not clean (CR, LF, NUL, over-long line): in DATA there is no way back but to hang up."""
         reply = a_reply(554, "5.6.0", f"not sent: {error}")
         self._finish(Failed(reply, Extent.MESSAGE, local=True), is_free=False)
@@ -252,7 +255,7 @@ class Deliveries:
             reply = a_reply(451, "4.3.0", f"the stored body cannot be read: {error}")
             self._line.hang_up(Deferred(reply, Extent.MESSAGE, local=True))
             return
-        except ValueError as error:
+        except Unsayable as error:
             self._cannot_send(error)
             return
         transaction.dot_sent = True
@@ -307,3 +310,7 @@ class Deliveries:
                 transaction.entries = transaction.entries[1:]
                 if not transaction.entries:
                     self._running.popleft()
+
+
+def _unsayable(error: ValueError, extent: Extent) -> Failed:
+    return Failed(a_reply(550, "5.6.0", str(error)), extent, local=True)

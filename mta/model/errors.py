@@ -14,6 +14,10 @@ class AddressError(ValueError):
     """An envelope address that cannot be parsed; its text says why."""
 
 
+class Unsayable(ValueError):
+    """What cannot be said to a host in one clean command or line: the message's fault, where any other ValueError is ours."""
+
+
 class SpoolError(Exception):
     """Durable state could not be written; nothing of that batch may be acknowledged."""
 

@@ -32,6 +32,7 @@ from mta.ingress.listener import Listener
 from mta.ingress.smtp import SmtpService
 from mta.io.clock import Clock
 from mta.io.deadlines import Deadlines
+from mta.io.memory import give_back
 from mta.io.threads import Workshop
 from mta.io.tls import client_context, server_context
 from mta.metrics.counts import Counts
@@ -74,6 +75,8 @@ STALL_LOOK_S = 10.0
 VMTA_LOOK_S = 1.0
 NOTICE_LOOK_S = 1.0
 LISTENING_S = 1.0  # how often the disk is looked at
+BODY_KEPT_S = 5.0  # at full speed the cache is used up in two
+MUCH_BYTES = 1_000_000  # for less it is not worth asking the C library
 
 
 @dataclass(slots=True)
@@ -491,6 +494,8 @@ class Worker:
 
     def _each_second(self) -> None:
         self.house.look_at_disk()
+        if self.bodies.forget_before(self.clock.now() - BODY_KEPT_S) > MUCH_BYTES:
+            self._loop.run_in_executor(None, give_back)
         self.traffic.note(self.counts.messages_in, self.counts.delivered)
 
     def _look_for_stalls(self) -> None:

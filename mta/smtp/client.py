@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mta.model.address import parse_address
-from mta.model.errors import ProtocolError
+from mta.model.errors import ProtocolError, Unsayable
 from mta.model.reply import Reply
 from mta.smtp.dots import DotWriter
 from mta.smtp.extensions import parse_extensions
@@ -98,7 +98,7 @@ class ClientSession:
     def ehlo(self, name: str) -> None:
         """EHLO; the answer fills `extensions`.
 
-        Raises ValueError, as all commands do, for what cannot be said cleanly.
+        Raises Unsayable, as all commands do, for what cannot be said cleanly.
         """
         self.said_helo = False
         self._send(Step.EHLO, f"EHLO {name}")
@@ -133,7 +133,7 @@ class ClientSession:
         """MAIL; `sender` "" is the null sender, `envid` is xtext, `utf8` says SMTPUTF8 (RFC 6531 §3.4).
 
         Parameters go only to hosts that offer them.
-        Raises ValueError for 8-bit mail to a host without 8BITMIME: it must fail, not be sent (RFC
+        Raises Unsayable for 8-bit mail to a host without 8BITMIME: it must fail, not be sent (RFC
         6152 §3).
         """
         if sender:
@@ -144,13 +144,13 @@ class ClientSession:
             command += f" SIZE={size:d}"
         if eight_bit:
             if "8BITMIME" not in offered:
-                raise ValueError("the host does not offer 8BITMIME")
+                raise Unsayable("the host does not offer 8BITMIME")
             command += " BODY=8BITMIME"
         if (ret or envid) and "DSN" in offered:
             command += _parameter("RET", ret) + _parameter("ENVID", envid)
         if utf8:
             if "SMTPUTF8" not in offered:
-                raise ValueError("the host does not offer SMTPUTF8")
+                raise Unsayable("the host does not offer SMTPUTF8")
             command += " SMTPUTF8"
         self._send(Step.MAIL, command, tag, utf8=utf8)
 
@@ -178,7 +178,7 @@ class ClientSession:
         """The message, or its next piece, stuffed; with the `last` the final dot.
 
         `b"", last=True` sends what is missing of the dot alone. `is_checked`: see `DotWriter.write`.
-        Raises ValueError, and nothing of this piece is sent, for a bare CR or LF, a NUL, or a line
+        Raises Unsayable, and nothing of this piece is sent, for a bare CR or LF, a NUL, or a line
         beyond 998 bytes. There is no way back from DATA but to close the connection.
         """
         assert self._body is not None, "no 354 yet"
@@ -233,17 +233,17 @@ class ClientSession:
     def _send(self, step: Step, command: str, tag: Any = None, *, utf8: bool = False) -> None:
         """The one door for commands: one line of printable ASCII – UTF-8 if the host asked for it –, one CRLF at its end.
 
-        Raises ValueError.
+        Raises Unsayable.
         """
         is_clean = command.isprintable() and (utf8 or command.isascii())
         if not is_clean or len(command) > MAX_COMMAND:
-            raise ValueError(f"{command[:80]!r} cannot be sent as one command")
+            raise Unsayable(f"{command[:80]!r} cannot be sent as one command")
         self._outgoing.append(command.encode() + b"\r\n")
         self.awaiting.append((step, tag))
 
 
 def _check_mailbox(address: str, utf8: bool) -> None:
-    """Raises AddressError, a ValueError."""
+    """Raises AddressError."""
     if utf8 and not address.isascii():
         parse_address(address, utf8=True)
     else:
@@ -251,9 +251,9 @@ def _check_mailbox(address: str, utf8: bool) -> None:
 
 
 def _parameter(keyword: str, value: str) -> str:
-    """One ESMTP parameter with the blank before it, nothing for no value. Raises ValueError."""
+    """One ESMTP parameter with the blank before it, nothing for no value. Raises Unsayable."""
     if not value:
         return ""
     if _PARAMETER_VALUE.fullmatch(value) is None:
-        raise ValueError(f"{value[:80]!r} cannot be the value of {keyword}")
+        raise Unsayable(f"{value[:80]!r} cannot be the value of {keyword}")
     return f" {keyword}={value}"

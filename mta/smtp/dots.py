@@ -14,6 +14,7 @@ leaves the reader never ends inside a CRLF, and no result depends on where the s
 
 from enum import Enum
 
+from mta.model.errors import Unsayable
 from mta.model.reply import Reply
 from mta.smtp import replies
 
@@ -140,7 +141,7 @@ class DotReader(BodyReader):
 class DotWriter:
     """The body of one message onto the wire: stuffed, ended by CRLF, and asserted clean.
 
-    `write` raises ValueError, and the piece is not sent, for a bare CR or LF, a NUL or a line
+    `write` raises Unsayable, and the piece is not sent, for a bare CR or LF, a NUL or a line
     beyond 998 bytes: whatever went wrong before, it goes no further.
     """
 
@@ -156,7 +157,7 @@ class DotWriter:
 
         `is_checked`: this very object went through a LineWatch without a fault, as all text does that
         a DotReader gives out; whole lines of it are not looked at again (100 µs for 100 KB).
-        Raises ValueError.
+        Raises Unsayable.
         """
         if self._held:
             data = self._held + data
@@ -181,13 +182,13 @@ class DotWriter:
         faults = self._watch.faults
         self._watch.look(data)
         if faults:
-            raise ValueError(next(fault for fault in DataFault if fault in faults).reply.text)
+            raise Unsayable(next(fault for fault in DataFault if fault in faults).reply.text)
 
 
 def stuff(body: bytes) -> bytes:
     """A whole body as it goes on the wire, final dot included.
 
-    Raises ValueError as DotWriter does.
+    Raises Unsayable as DotWriter does.
     """
     return DotWriter().write(body, last=True)
 

@@ -1,6 +1,7 @@
 """The bodies a worker still has in memory, so that the first attempt does not read back what was just written.
 
-Bounded in bytes, oldest out first; a body that is not here is read from the spool. Only what has just passed the door is put
+Bounded in bytes, oldest out first, and in time: what has not gone out within seconds will wait for longer, and memory is better
+used. A body that is not here is read from the spool. Only what has just passed the door is put
 here: its lines were looked at then, and whoever sends it need not do so again.
 """
 
@@ -9,9 +10,8 @@ from collections import OrderedDict
 from mta.model.envelope import Message, SpillFile
 
 Body = tuple[bytes, bytes | SpillFile]  # prefix, body
-_Held = tuple[
-    bytes, bytes | SpillFile, list[int]
-]  # and, in a cell, how many recipients still need it
+# And, in a cell, how many recipients still need it; when it came.
+_Held = tuple[bytes, bytes | SpillFile, list[int], float]
 
 _ROW_BYTES = 300  # what an entry of the dict and its objects cost beside the bytes
 
@@ -32,11 +32,26 @@ class BodyCache:
         self, message: Message, prefix: bytes, body: bytes | SpillFile, recipients: int
     ) -> None:
         """Remember a body that so many recipients need; older ones make room."""
-        self._bodies[message.spool, message.number] = (prefix, body, [recipients])
+        self._bodies[message.spool, message.number] = (
+            prefix,
+            body,
+            [recipients],
+            message.received_at,
+        )
         self._held += _cost(prefix, body)
         while self._held > self._limit and self._bodies:
-            _, dropped = self._bodies.popitem(last=False)
-            self._held -= _cost(dropped[0], dropped[1])
+            self._drop_oldest()
+
+    def forget_before(self, at: float) -> int:
+        """Let go of what came before that time; how many bytes that were."""
+        held = self._held
+        while self._bodies and next(iter(self._bodies.values()))[3] < at:
+            self._drop_oldest()
+        return held - self._held
+
+    def _drop_oldest(self) -> None:
+        _, dropped = self._bodies.popitem(last=False)
+        self._held -= _cost(dropped[0], dropped[1])
 
     def get(self, message: Message) -> Body | None:
         """The message's prefix and body, if still here."""

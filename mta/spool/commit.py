@@ -18,6 +18,7 @@ from typing import Any
 import apsw
 
 from mta.io.clock import Clock
+from mta.io.memory import give_back
 from mta.io.threads import Post
 from mta.metrics.timings import Commits
 from mta.model.errors import SpoolError
@@ -456,6 +457,14 @@ class GroupCommit:
         self._count_free_pages()
         if self.free_pages > VACUUM_ABOVE_PAGES and self._broken is None:
             self._vacuum()
+        if self._tidy_in_s is None:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Nothing is left to do: the pages that SQLite keeps are given back, 16 MB that the system's own cache has, too."""
+        with contextlib.suppress(apsw.Error):  # what is wrong shows at the next read or write
+            fetch(self._opened.connection, "PRAGMA shrink_memory")
+        give_back()
 
     def _vacuum(self) -> None:
         try:

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+import mta
 from mta.egress.session import Manners, OutboundSession
 from mta.egress.tracer import Tap, Tracer
 from mta.egress.transaction import Transaction
@@ -180,3 +183,57 @@ async def test_a_bug_while_the_connection_is_opened_ends_it() -> None:
     await settled(world)
     assert len(world.faults) == 1
     assert world.lost[0] is not None
+
+
+class Mistaken(str):
+    """An address whose text has a bug of ours behind it: a ValueError, which is not the message's fault."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        raise ValueError("a bug")
+
+
+@pytest.mark.skipif(mta.form() == "compiled", reason="compiled code asks no child of str")
+async def test_a_value_error_of_ours_while_a_transaction_begins_bounces_nothing() -> None:
+    world = greeted(World())
+    world.deliver(Mistaken("x@one.example"))
+    await settled(world)
+    ((_, outcome),) = world.outcomes
+    assert isinstance(outcome, Deferred)
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_an_address_that_cannot_be_said_fails_alone(pipelining: bool) -> None:
+    world = World()
+    for line in (
+        b"220 hello\r\n",
+        b"250-mx\r\n",
+        b"250 PIPELINING\r\n" if pipelining else b"250 SIZE\r\n",
+    ):
+        world.hear(line)
+    world.deliver("x@one.example", "y>\r\nRSET@one.example", "z@one.example")
+    for _ in range(3):
+        world.hear(b"250 ok\r\n")
+    world.hear(b"354 go\r\n")
+    world.hear(b"250 taken\r\n")
+    assert b"RSET" not in world.transport.written
+    assert world.transport.written.count(b"RCPT TO:") == 2
+    outcomes = dict(world.outcomes)
+    assert isinstance(outcomes["x@one.example"], Delivered)
+    assert isinstance(outcomes["z@one.example"], Delivered)
+    failed = outcomes["y>\r\nRSET@one.example"]
+    assert isinstance(failed, Failed)
+    assert failed.extent is Extent.RECIPIENT
+
+
+async def test_a_message_none_of_whose_addresses_can_be_said_is_not_begun() -> None:
+    world = greeted(World())
+    before = bytes(world.transport.written)
+    world.deliver("no address")
+    ((_, outcome),) = world.outcomes
+    assert isinstance(outcome, Failed)
+    assert world.transport.written == before
+    await asyncio.sleep(0)
+    world.deliver("x@one.example")
+    assert b"RCPT TO:<x@one.example>" in world.transport.written
