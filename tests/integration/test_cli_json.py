@@ -48,6 +48,8 @@ def test_a_running_servers_answers_have_their_shapes(sender: Sender, tmp_path: P
         if kind != "jobs":
             sluice.json(kind, "limit", name, "--max-connections", "3")
             sluice.json(kind, "unlimit", name)
+    sluice.json("queue", "drain", "x.example/a", "--for", "1h")
+    sluice.json("queue", "undrain", "x.example/a")
     sluice.json("queue", "limit", "x.example/a", "--max-connections", "3")
     assert sluice.json("orders")["orders"]
     (first, _) = sluice.json("messages", "list")["recipients"]
