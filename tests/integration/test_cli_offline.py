@@ -4,6 +4,7 @@ What `dkim generate` makes signs mail that `dkim check` accepts; what `config ch
 arrives. Issue: "`sluice send`", "`sluice spool check` verifies a spool offline", "`sluice dkim check FILE` verifies with dkimpy".
 """
 
+import gc
 import json
 import stat
 from collections.abc import Iterator
@@ -103,6 +104,8 @@ def test_send_logs_in_over_tls(scene: Scene) -> None:
     assert "535" in ended.err or "5.7.8" in ended.err
 
 
+# aiosmtplib leaves the transport of a handshake that failed to the collector: here, not in whatever test comes next.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_send_says_what_is_wrong(scene: Scene, tmp_path: Path) -> None:
     ended = scene.send("x@d.example", "--insecure", stdin=b"  \n")
     assert (ended.code, "empty" in ended.err) == (2, True)
@@ -125,6 +128,7 @@ def test_send_says_what_is_wrong(scene: Scene, tmp_path: Path) -> None:
     ended = run("send", "x@d.example", "--server", "no-port", stdin=MESSAGE)
     assert ended.code == 2
     assert run("send", stdin=MESSAGE).code == 2  # to nobody
+    gc.collect()
 
 
 # -- dkim -------------------------------------------------------------------------------------------------------
